@@ -1,0 +1,23 @@
+//! The configuration file of Tidegate: its schema, and the one parse that turns it into typed values.
+//!
+//! Never awaits, never reads a clock. Everything behind [`Config`] has been checked once, here;
+//! no other crate validates again.
+
+pub mod endpoint;
+pub mod ids;
+pub mod matching;
+pub mod server;
+pub mod service;
+pub mod split;
+
+pub use endpoint::{EndpointAddress, EndpointSpec, Host, Scheme};
+pub use ids::{FlagName, IdError, ListenerId, MirrorId, ServiceId, TargetId};
+pub use matching::{FlagCondition, Match, RouteHost, RouteSpec, RuleSpec, TextMatch};
+pub use server::{
+    AccessLog, Admin, Config, FlagSource, Flags, Limits, Listener, Role, Secret, SecretSource, Server, Tls, Token,
+};
+pub use service::{
+    ActiveCheck, Expect, FailbackMode, FailoverPolicy, HealthPolicy, MirrorSpec, Probe, Retry, ServiceSpec, Sticky,
+    TargetSpec, Timeouts,
+};
+pub use split::{Split, SplitError, Weight};

@@ -1,0 +1,1 @@
+//! When a service leaves its stable target, and when it comes back.

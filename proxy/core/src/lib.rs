@@ -1,0 +1,36 @@
+//! The decisions of Tidegate: which version answers a request, and what a change makes of the state.
+//!
+//! Never awaits, never reads a clock, never draws a number, never logs: `now` and `draw` are arguments.
+//! Two ways lead through this crate.
+//!
+//! - A request: [`decide`](decide::decide) on a [`Snapshot`], then [`after_failure`](retry::after_failure) if need be.
+//! - A change: [`apply`](change::apply) on a [`State`], then [`compile`](compile::compile) to the next [`Snapshot`].
+
+pub mod change;
+pub mod compile;
+pub mod decide;
+pub mod event;
+pub mod failover;
+pub mod hash;
+pub mod health;
+pub mod merge;
+pub mod reject;
+pub mod request;
+pub mod retry;
+pub mod route;
+pub mod rules;
+pub mod sequence;
+pub mod snapshot;
+pub mod state;
+pub mod stats;
+
+pub use change::{Applied, Change, ChangeError, apply};
+pub use compile::compile;
+pub use decide::{Draw, Forward, Plan, Reason, Visitor, decide};
+pub use event::Event;
+pub use health::Health;
+pub use reject::Reject;
+pub use request::{Headers, RequestHead};
+pub use retry::{Attempt, Failure, Next, after_failure};
+pub use snapshot::{Endpoint, EndpointIdx, ListenerIdx, MirrorIdx, Service, ServiceIdx, Snapshot, Target, TargetIdx};
+pub use state::{Generation, Moment, Overlay, Saved, ServiceState, State, Wanted};

@@ -1,0 +1,5 @@
+//! From host and path to a service.
+
+/// From host and path to a service.
+#[derive(Debug, Default)]
+pub struct Router {}

@@ -1,0 +1,175 @@
+//! The compiled, immutable state that requests read. Each request reads exactly one.
+
+use std::{collections::BTreeMap, net::SocketAddr, sync::Arc, time::Duration};
+
+use tidegate_config::{
+    EndpointAddress, FailoverPolicy, MirrorId, MirrorSpec, Retry, ServiceId, ServiceSpec, Sticky, TargetId, Timeouts,
+    Weight,
+};
+
+use crate::{
+    health::Health,
+    route::Router,
+    rules::Rule,
+    sequence::SplitTable,
+    state::{Generation, State},
+    stats::{EndpointStats, MirrorStats, ServiceStats, TargetStats},
+};
+
+macro_rules! idx {
+    ($(#[$doc:meta])* $name:ident) => {
+        $(#[$doc])*
+        #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+        pub struct $name(pub u32);
+
+        impl $name {
+            /// The position as an index.
+            pub fn get(self) -> usize {
+                self.0 as usize
+            }
+        }
+    };
+}
+
+idx!(
+    /// Position of a listener in [`State::listeners`].
+    ListenerIdx
+);
+idx!(
+    /// Position of a service in a snapshot.
+    ServiceIdx
+);
+idx!(
+    /// Position of a target in its service.
+    TargetIdx
+);
+idx!(
+    /// Position of an endpoint in its target.
+    EndpointIdx
+);
+idx!(
+    /// Position of a mirror in its service.
+    MirrorIdx
+);
+
+/// Everything that a request's decision reads.
+#[derive(Debug)]
+pub struct Snapshot {
+    /// Its number.
+    pub generation: Generation,
+    /// What it was compiled from, for those who show it.
+    pub state: Arc<State>,
+    /// From host and path to a service.
+    pub router: Arc<Router>,
+    /// The services, in the order of their names.
+    pub services: Vec<Arc<Service>>,
+}
+
+impl Snapshot {
+    /// The service at an index of this snapshot.
+    pub fn service(&self, idx: ServiceIdx) -> Option<&Arc<Service>> {
+        self.services.get(idx.get())
+    }
+
+    /// The service of this name.
+    pub fn service_named(&self, id: &ServiceId) -> Option<&Arc<Service>> {
+        self.services.binary_search_by(|service| service.id.cmp(id)).ok().and_then(|at| self.services.get(at))
+    }
+}
+
+/// A service, compiled.
+#[derive(Debug)]
+pub struct Service {
+    /// Its name.
+    pub id: ServiceId,
+    /// What the file declares.
+    pub spec: Arc<ServiceSpec>,
+    /// Rules in order.
+    pub rules: Vec<Rule>,
+    /// From a draw or bucket to a target.
+    pub split: SplitTable,
+    /// The stable target.
+    pub stable: TargetIdx,
+    /// Where the split's traffic goes instead, and the share of it, while a failover is on.
+    pub overlay: Option<(TargetIdx, Weight)>,
+    /// The target of the failover policy: the last resort of a retry.
+    pub fallback: Option<TargetIdx>,
+    /// Stickiness.
+    pub sticky: Option<Sticky>,
+    /// The salt of the sticky hash.
+    pub salt: Arc<str>,
+    /// Targets in the order of their names.
+    pub targets: Vec<Target>,
+    /// Mirrors in the order of their names.
+    pub mirrors: Vec<Mirror>,
+    /// Waits.
+    pub timeouts: Timeouts,
+    /// Retries.
+    pub retry: Retry,
+    /// Failover policy.
+    pub failover: Option<FailoverPolicy>,
+    /// Counters.
+    pub stats: Arc<ServiceStats>,
+}
+
+impl Service {
+    /// The target at an index of this service.
+    pub fn target(&self, idx: TargetIdx) -> Option<&Target> {
+        self.targets.get(idx.get())
+    }
+
+    /// The index of the target of this name.
+    pub fn target_named(&self, id: &str) -> Option<TargetIdx> {
+        self.targets.binary_search_by(|target| target.id.as_str().cmp(id)).ok().map(|at| TargetIdx(at as u32))
+    }
+}
+
+/// A target, compiled.
+#[derive(Debug)]
+pub struct Target {
+    /// Its name.
+    pub id: TargetId,
+    /// Its endpoints in the order of the file.
+    pub endpoints: Vec<Endpoint>,
+    /// Whether it takes new requests at all (it is not drained).
+    pub open: bool,
+    /// Whether any endpoint may be chosen: open, and at least one healthy or suspect and resolved.
+    pub available: bool,
+    /// Moment (monotonic) at which what still runs on it is cut.
+    pub cut_at: Option<Duration>,
+    /// Counters.
+    pub stats: Arc<TargetStats>,
+}
+
+/// An endpoint, compiled.
+#[derive(Debug)]
+pub struct Endpoint {
+    /// Its address as configured: its identity.
+    pub address: EndpointAddress,
+    /// Socket addresses to connect to; empty for Unix sockets and for names that are not resolved yet.
+    pub sockets: Vec<SocketAddr>,
+    /// Relative weight.
+    pub weight: u16,
+    /// Its health.
+    pub health: Health,
+    /// Counters.
+    pub stats: Arc<EndpointStats>,
+}
+
+/// A mirror, compiled.
+#[derive(Debug)]
+pub struct Mirror {
+    /// Its name.
+    pub id: MirrorId,
+    /// What is wanted of it.
+    pub spec: Arc<MirrorSpec>,
+    /// The shadow.
+    pub to: TargetIdx,
+    /// Counters.
+    pub stats: Arc<MirrorStats>,
+}
+
+/// Listeners by name: a small convenience for tests and for those who compile.
+pub fn listener_positions(state: &State) -> BTreeMap<&str, ListenerIdx> {
+    state.listeners.iter().enumerate().map(|(at, id)| (id.as_str(), ListenerIdx(at as u32))).collect()
+}

@@ -1,0 +1,162 @@
+//! Counters of requests. They are keyed by identity, never by weight, and survive every recompile.
+//!
+//! Sharded by worker where every request writes, so that workers do not fight for a cache line.
+
+use std::sync::atomic::{AtomicU32, AtomicU64, Ordering::Relaxed};
+
+/// Which worker thread a request runs on; also the shard that it counts in.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Worker(pub usize);
+
+/// Upper bounds of the latency histogram, in microseconds; the last bucket is everything above.
+/// About 1-2.5-5 per decade from 0.5 ms to 60 s, as Envoy and Prometheus clients use.
+pub const BUCKET_BOUNDS_US: [u64; 16] = [
+    500, 1_000, 2_500, 5_000, 10_000, 25_000, 50_000, 100_000, 250_000, 500_000, 1_000_000, 2_500_000, 5_000_000,
+    10_000_000, 30_000_000, 60_000_000,
+];
+
+/// Counters on their own cache lines, one per worker.
+#[derive(Debug)]
+pub struct Sharded<T>(Box<[Line<T>]>);
+
+#[derive(Debug, Default)]
+#[repr(align(128))]
+struct Line<T>(T);
+
+impl<T: Default> Sharded<T> {
+    /// One shard for each of `workers` (at least one).
+    pub fn new(workers: usize) -> Self {
+        Self((0..workers.max(1)).map(|_| Line::default()).collect())
+    }
+
+    /// The shard of a worker; workers beyond the number of shards share.
+    pub fn of(&self, worker: Worker) -> &T {
+        // Invariant: there is at least one shard.
+        #[expect(clippy::indexing_slicing, reason = "the index is taken modulo the length, which is at least one")]
+        &self.0[worker.0 % self.0.len()].0
+    }
+
+    /// Every shard, to sum up.
+    pub fn iter(&self) -> impl Iterator<Item = &T> {
+        self.0.iter().map(|line| &line.0)
+    }
+}
+
+/// Counters of a service.
+#[derive(Debug)]
+pub struct ServiceStats {
+    /// Per worker: where its low-discrepancy sequence is.
+    pub sequence: Sharded<AtomicU32>,
+    /// Requests that run now.
+    pub active: Sharded<AtomicU32>,
+    /// Retries of sent requests that run now.
+    pub retrying: AtomicU32,
+    /// Retries that the budget refused.
+    pub retries_refused: AtomicU64,
+    /// Visitors that were given a cookie.
+    pub new_visitors: AtomicU64,
+    /// Pins that were not authorised.
+    pub pins_refused: AtomicU64,
+}
+
+impl ServiceStats {
+    /// Zeroed counters for this many workers.
+    pub fn new(workers: usize) -> Self {
+        Self {
+            sequence: Sharded::new(workers),
+            active: Sharded::new(workers),
+            retrying: AtomicU32::new(0),
+            retries_refused: AtomicU64::new(0),
+            new_visitors: AtomicU64::new(0),
+            pins_refused: AtomicU64::new(0),
+        }
+    }
+
+    /// Requests that run now, over all workers.
+    pub fn active_now(&self) -> u32 {
+        // A worker may end what another began: single shards wrap, their sum does not.
+        self.active.iter().fold(0_u32, |sum, shard| sum.wrapping_add(shard.load(Relaxed)))
+    }
+}
+
+/// One worker's counters of a target.
+#[derive(Debug, Default)]
+pub struct TargetShard {
+    /// Requests by class of their status: none, 1xx to 5xx.
+    pub classes: [AtomicU64; 6],
+    /// Histogram of the time from the request's head to the end of its answer.
+    pub durations: [AtomicU64; BUCKET_BOUNDS_US.len() + 1],
+    /// Sum of those times in microseconds.
+    pub duration_sum_us: AtomicU64,
+    /// Requests that chose this target and were sent elsewhere because it had no available endpoint.
+    pub diverted: AtomicU64,
+    /// Attempts by how they ended, in the order of [`ATTEMPT_RESULTS`].
+    pub attempts: [AtomicU64; ATTEMPT_RESULTS.len()],
+}
+
+/// How an attempt at an endpoint ended: the values of the label `result`.
+pub const ATTEMPT_RESULTS: [&str; 5] = ["ok", "connect", "timeout", "reset", "bad_answer"];
+
+/// Counters of a target.
+#[derive(Debug)]
+pub struct TargetStats {
+    /// Per worker.
+    pub shards: Sharded<TargetShard>,
+}
+
+impl TargetStats {
+    /// Zeroed counters for this many workers.
+    pub fn new(workers: usize) -> Self {
+        Self { shards: Sharded::new(workers) }
+    }
+}
+
+/// Counters of an endpoint.
+#[derive(Debug, Default)]
+pub struct EndpointStats {
+    /// Requests that run on it now; what "least requests of two choices" compares.
+    pub in_flight: AtomicU32,
+    /// 5xx answers in a row.
+    pub server_errors_in_a_row: AtomicU32,
+    /// Requests that it was given.
+    pub requests: AtomicU64,
+    /// Connect errors, timeouts and resets.
+    pub failures: AtomicU64,
+}
+
+/// How a copy ended: the values of the label `result` of `mirror_requests_total`.
+pub const MIRROR_RESULTS: [&str; 9] = [
+    "sent",
+    "error",
+    "timeout",
+    "dropped_requests",
+    "dropped_bytes",
+    "dropped_body",
+    "dropped_slow",
+    "aborted",
+    "unavailable",
+];
+
+/// Counters of a mirror.
+#[derive(Debug, Default)]
+pub struct MirrorStats {
+    /// Copies by how they ended, in the order of [`MIRROR_RESULTS`].
+    pub results: [AtomicU64; MIRROR_RESULTS.len()],
+    /// Copies by class of the shadow's status: none, 1xx to 5xx.
+    pub classes: [AtomicU64; 6],
+    /// Histogram of the shadow's times.
+    pub durations: [AtomicU64; BUCKET_BOUNDS_US.len() + 1],
+    /// Sum of those times in microseconds.
+    pub duration_sum_us: AtomicU64,
+    /// Copies that run now.
+    pub in_flight: AtomicU32,
+    /// Bytes of bodies that are held for copies now.
+    pub bytes_held: AtomicU64,
+    /// Pairs that were compared.
+    pub compared: AtomicU64,
+    /// Pairs whose status, latency or body differed.
+    pub differences: [AtomicU64; DIFFERENCE_KINDS.len()],
+}
+
+/// What may differ between the two answers of a compared pair.
+pub const DIFFERENCE_KINDS: [&str; 3] = ["status", "latency", "body"];

@@ -1,0 +1,1 @@
+//! `tidegate demo`: two small applications, a shadow, and traffic, inside the process.

@@ -1,0 +1,1 @@
+//! The request's way through pingora: decide, forward, retry, mirror, finish.

@@ -1,0 +1,1 @@
+//! Accepting clients: workers, connection caps, the deadline of a request head, TLS.

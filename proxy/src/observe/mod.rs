@@ -1,0 +1,1 @@
+//! What is shown of the process: logs, the access log, metrics.

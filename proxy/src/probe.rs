@@ -1,0 +1,1 @@
+//! One probe of one endpoint, within one deadline.

@@ -1,0 +1,1 @@
+//! Where wanted state outlives the process.
