@@ -2,7 +2,17 @@
 
 use std::process::ExitCode;
 
+use clap::Parser;
+
+mod args;
+
+pub(crate) use args::{LogFormat, ServeArgs};
+
+use args::{Cli, Command};
+
 /// Runs the verb that the arguments name.
 pub(crate) fn main() -> ExitCode {
-    ExitCode::SUCCESS
+    match Cli::parse().command {
+        Command::Serve(args) => crate::serve::run(&args),
+    }
 }
