@@ -1,1 +1,40 @@
-//! placeholder
+//! The harness of the end-to-end tests: real processes and real sockets, each test with its own.
+//!
+//! Nothing here sleeps to wait for something: [`until`] polls a condition within a deadline.
+
+pub mod client;
+pub mod origin;
+pub mod tidegate;
+pub mod wire;
+
+use std::{future::Future, time::Duration};
+
+pub use client::{Answer, Client, Sent, get};
+pub use origin::{Behaviour, Origin, Seen};
+pub use tidegate::Tidegate;
+
+/// How long a condition may take that should hold at once: long, because machines under test are busy.
+pub const PATIENCE: Duration = Duration::from_secs(20);
+
+/// Polls `condition` each 10 ms until it gives a value; panics with `what` when that takes longer than [`PATIENCE`].
+pub async fn until<T, F>(what: &str, condition: impl FnMut() -> F) -> T
+where
+    F: Future<Output = Option<T>>,
+{
+    until_within(PATIENCE, what, condition).await
+}
+
+/// [`until`], within another deadline.
+pub async fn until_within<T, F>(patience: Duration, what: &str, mut condition: impl FnMut() -> F) -> T
+where
+    F: Future<Output = Option<T>>,
+{
+    let deadline = tokio::time::Instant::now() + patience;
+    loop {
+        if let Some(value) = condition().await {
+            return value;
+        }
+        assert!(tokio::time::Instant::now() < deadline, "waited {patience:?} in vain until {what}");
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+}

@@ -1,0 +1,3 @@
+//! The end-to-end tests, in one binary: each starts the real proxy and real origins of its own.
+
+mod harness;
