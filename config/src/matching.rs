@@ -51,8 +51,20 @@ pub struct FlagCondition {
     pub is: Option<String>,
 }
 
+impl PartialEq for TextMatch {
+    /// Regular expressions are equal when their text is: two compilations of it match the same.
+    fn eq(&self, other: &Self) -> bool {
+        match (self, other) {
+            (Self::Present, Self::Present) => true,
+            (Self::Exact(a), Self::Exact(b)) | (Self::Prefix(a), Self::Prefix(b)) => a == b,
+            (Self::Regex(a), Self::Regex(b)) => a.as_str() == b.as_str(),
+            (Self::Present | Self::Exact(_) | Self::Prefix(_) | Self::Regex(_), _) => false,
+        }
+    }
+}
+
 /// The condition of a rule: every part that is given must hold.
-#[derive(Debug, Clone, Default)]
+#[derive(Debug, Clone, Default, PartialEq)]
 pub struct Match {
     /// Header name (lower case) to its value.
     pub headers: BTreeMap<String, TextMatch>,
@@ -69,7 +81,7 @@ pub struct Match {
 }
 
 /// A rule: a match that pins a request to a target. The first match wins.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq)]
 pub struct RuleSpec {
     /// The condition.
     pub when: Match,

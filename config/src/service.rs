@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 use crate::{EndpointSpec, ListenerId, MirrorId, RouteSpec, RuleSpec, SecretSource, Split, TargetId, Weight};
 
 /// A service as the file declares it.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq)]
 pub struct ServiceSpec {
     /// Listeners that carry it; `None`: all of them.
     pub listeners: Option<Vec<ListenerId>>,
@@ -63,7 +63,7 @@ pub struct Sticky {
 }
 
 /// How the health of a service's endpoints is known.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq)]
 pub enum HealthPolicy {
     /// `health = false`: in use until passive signs speak against it.
     Passive,
@@ -72,7 +72,7 @@ pub enum HealthPolicy {
 }
 
 /// An active health check.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq)]
 pub struct ActiveCheck {
     /// What is sent, and what must come back.
     pub probe: Probe,
@@ -87,7 +87,7 @@ pub struct ActiveCheck {
 }
 
 /// One kind of probe.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq)]
 pub enum Probe {
     /// A TCP (or Unix socket) connection that opens.
     Tcp,
@@ -113,6 +113,13 @@ pub struct Expect {
     pub status: Vec<RangeInclusive<u16>>,
     /// A pattern that the first 64 KiB of the body must contain.
     pub body: Option<Regex>,
+}
+
+impl PartialEq for Expect {
+    /// Patterns are equal when their text is: two compilations of it match the same.
+    fn eq(&self, other: &Self) -> bool {
+        self.status == other.status && self.body.as_ref().map(Regex::as_str) == other.body.as_ref().map(Regex::as_str)
+    }
 }
 
 /// Where a service goes when its stable target is down, and how it comes back.

@@ -45,7 +45,7 @@ pub struct Moment {
 }
 
 /// Everything that is wanted, and what is known of the endpoints' health.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq)]
 pub struct State {
     /// Its number.
     pub generation: Generation,
@@ -56,7 +56,7 @@ pub struct State {
 }
 
 /// One service.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq)]
 pub struct ServiceState {
     /// What the file declares.
     pub spec: Arc<ServiceSpec>,
