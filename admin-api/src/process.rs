@@ -5,7 +5,7 @@ use std::{sync::Arc, time::Duration};
 use async_trait::async_trait;
 use serde::{Deserialize, Serialize};
 use tidegate_config::{EndpointAddress, ServiceId, TargetId};
-use tidegate_core::{Change, ChangeError, Event, Generation, Snapshot};
+use tidegate_core::{Change, ChangeError, Event, Generation, Moment, Snapshot};
 
 use crate::events::EventLog;
 
@@ -109,6 +109,8 @@ pub struct Readiness {
 /// The process behind the API. Implemented by the proxy, and by a fake in this crate's tests.
 #[async_trait]
 pub trait Process: Send + Sync + 'static {
+    /// The moment now, on the clock that the state's deadlines follow.
+    fn now(&self) -> Moment;
     /// The snapshot that requests read now.
     fn snapshot(&self) -> Arc<Snapshot>;
     /// Asks the one writer for a change.
