@@ -11,7 +11,7 @@ pub trait Headers {
     /// The first value of a header.
     fn first(&self, name: &str) -> Option<&[u8]>;
     /// Calls `each` for every value of a header until it returns `false`.
-    fn visit(&self, name: &str, each: &mut dyn FnMut(&[u8]) -> bool);
+    fn visit<'a>(&'a self, name: &str, each: &mut dyn FnMut(&'a [u8]) -> bool);
 }
 
 impl Headers for HeaderMap {
@@ -19,7 +19,7 @@ impl Headers for HeaderMap {
         self.get(name).map(http::HeaderValue::as_bytes)
     }
 
-    fn visit(&self, name: &str, each: &mut dyn FnMut(&[u8]) -> bool) {
+    fn visit<'a>(&'a self, name: &str, each: &mut dyn FnMut(&'a [u8]) -> bool) {
         for value in self.get_all(name) {
             if !each(value.as_bytes()) {
                 return;

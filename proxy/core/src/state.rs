@@ -12,7 +12,8 @@ use std::{
 
 use serde::{Deserialize, Serialize};
 use tidegate_config::{
-    EndpointAddress, ListenerId, MirrorId, MirrorSpec, ServiceId, ServiceSpec, Split, TargetId, TargetSpec, Weight,
+    EndpointAddress, FlagName, ListenerId, MirrorId, MirrorSpec, ServiceId, ServiceSpec, Split, TargetId, TargetSpec,
+    Weight,
 };
 
 use crate::health::Health;
@@ -53,6 +54,8 @@ pub struct State {
     pub listeners: Arc<[ListenerId]>,
     /// The services. Unchanged ones are shared between states, which is how `compile` knows what to reuse.
     pub services: BTreeMap<ServiceId, Arc<ServiceState>>,
+    /// Values of flags, as text. Shared while they are the same.
+    pub flags: Arc<BTreeMap<FlagName, String>>,
 }
 
 /// One service.
