@@ -2,7 +2,15 @@
 //!
 //! Sharded by worker where every request writes, so that workers do not fight for a cache line.
 
-use std::sync::atomic::{AtomicU32, AtomicU64, Ordering::Relaxed};
+use std::{
+    collections::VecDeque,
+    sync::{
+        Mutex, PoisonError,
+        atomic::{AtomicU32, AtomicU64, Ordering::Relaxed},
+    },
+};
+
+use serde::Serialize;
 
 /// Which worker thread a request runs on; also the shard that it counts in.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -156,7 +164,97 @@ pub struct MirrorStats {
     pub compared: AtomicU64,
     /// Pairs whose status, latency or body differed.
     pub differences: [AtomicU64; DIFFERENCE_KINDS.len()],
+    /// Where the round over the shadow's endpoints is.
+    pub turn: AtomicU32,
+    /// The last pairs that differed.
+    pub recent: RecentDifferences,
 }
 
 /// What may differ between the two answers of a compared pair.
 pub const DIFFERENCE_KINDS: [&str; 3] = ["status", "latency", "body"];
+
+/// Differing pairs that a mirror keeps to be shown.
+pub const DIFFERENCES_KEPT: usize = 100;
+
+/// The last [`DIFFERENCES_KEPT`] pairs that differed. Locked by copies that ended and by the admin API, never by a request.
+#[derive(Debug, Default)]
+pub struct RecentDifferences(Mutex<VecDeque<Difference>>);
+
+impl RecentDifferences {
+    /// Keeps one more, and forgets the oldest if need be.
+    pub fn push(&self, difference: Difference) {
+        let mut kept = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if kept.len() == DIFFERENCES_KEPT {
+            kept.pop_front();
+        }
+        kept.push_back(difference);
+    }
+
+    /// The kept ones, newest first.
+    pub fn newest_first(&self) -> Vec<Difference> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).iter().rev().cloned().collect()
+    }
+}
+
+/// A pair of answers that differed. It holds no header, no query and no body: those may be secret.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct Difference {
+    /// When the pair was compared, in milliseconds since the Unix epoch.
+    pub at_unix_ms: u64,
+    /// The request id that both requests carried.
+    pub request_id: String,
+    /// The method.
+    pub method: String,
+    /// The path without its query, cut to 256 bytes.
+    pub path: String,
+    /// What differed, of [`DIFFERENCE_KINDS`].
+    pub kinds: Vec<&'static str>,
+    /// For JSON bodies: where the first difference is, as a JSON pointer.
+    pub at: Option<String>,
+    /// The primary's answer.
+    pub primary: Answered,
+    /// The shadow's answer.
+    pub shadow: Answered,
+}
+
+/// One answer of a pair.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct Answered {
+    /// Its status.
+    pub status: u16,
+    /// Microseconds from the request to the end of the answer.
+    pub latency_us: u64,
+    /// Length of its body in bytes.
+    pub body_bytes: u64,
+    /// SHA-256 of the first 64 KiB of its body, in hexadecimal.
+    pub body_sha256: String,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn difference(at_unix_ms: u64) -> Difference {
+        let answered = Answered { status: 200, latency_us: 1, body_bytes: 0, body_sha256: String::new() };
+        Difference {
+            at_unix_ms,
+            request_id: String::new(),
+            method: "GET".to_owned(),
+            path: "/".to_owned(),
+            kinds: vec!["status"],
+            at: None,
+            primary: answered.clone(),
+            shadow: answered,
+        }
+    }
+
+    #[test]
+    fn only_the_last_differences_are_kept_newest_first() {
+        let recent = RecentDifferences::default();
+        for at in 0..=DIFFERENCES_KEPT as u64 {
+            recent.push(difference(at));
+        }
+        let kept: Vec<u64> = recent.newest_first().iter().map(|difference| difference.at_unix_ms).collect();
+        assert_eq!(kept, (1..=DIFFERENCES_KEPT as u64).rev().collect::<Vec<_>>());
+    }
+}
