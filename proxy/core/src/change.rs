@@ -1,13 +1,31 @@
 //! From a state and a change to the next state: all or nothing.
+//!
+//! A change that changes nothing keeps the generation and tells no event; every other one is one generation. Services
+//! that it does not touch stay the very same [`Arc`].
 
-use std::{net::SocketAddr, sync::Arc};
+#[cfg(test)]
+pub(crate) mod fixtures;
+mod mirrors;
+mod observed;
+mod reload;
+mod targets;
+#[cfg(test)]
+mod tests;
+mod traffic;
 
-use tidegate_config::{Config, EndpointAddress, MirrorId, MirrorSpec, ServiceId, Split, TargetId, TargetSpec};
+pub(crate) use mirrors::MAX_MIRRORS;
+
+use std::{collections::BTreeMap, net::SocketAddr, sync::Arc};
+
+use http::StatusCode;
+use tidegate_config::{
+    Config, EndpointAddress, FlagName, MirrorId, MirrorSpec, ServiceId, Split, TargetId, TargetSpec,
+};
 
 use crate::{
     event::Event,
     health::Health,
-    state::{Moment, State},
+    state::{Moment, SavedService, ServiceState, State},
 };
 
 /// A change of the state.
@@ -152,11 +170,131 @@ pub enum ChangeError {
     Conflict(String),
 }
 
+impl ChangeError {
+    /// The status that stands for it over HTTP.
+    pub fn status(&self) -> StatusCode {
+        match self {
+            Self::UnknownService(_) | Self::Unknown { .. } => StatusCode::NOT_FOUND,
+            Self::Invalid { .. } => StatusCode::UNPROCESSABLE_ENTITY,
+            Self::Conflict(_) => StatusCode::CONFLICT,
+        }
+    }
+
+    fn invalid(path: impl Into<String>, message: impl Into<String>) -> Self {
+        Self::Invalid { path: path.into(), message: message.into() }
+    }
+}
+
+impl Change {
+    /// Whether it is made even when it cannot be persisted: moves away from trouble, and what the process itself has
+    /// seen, which no refusal would undo.
+    pub fn is_emergency(&self) -> bool {
+        match self {
+            Self::Switch { .. }
+            | Self::Failover { .. }
+            | Self::Restore { .. }
+            | Self::Health { .. }
+            | Self::Resolved { .. }
+            | Self::Tick => true,
+            Self::Split { .. }
+            | Self::PutTarget { .. }
+            | Self::RemoveTarget { .. }
+            | Self::Drain { .. }
+            | Self::PutMirror { .. }
+            | Self::RemoveMirror { .. }
+            | Self::Reload { .. } => false,
+        }
+    }
+
+    /// Whether going from one state to the next changes what is [`Saved`](crate::Saved), or passes into generations that
+    /// a restart would give out again.
+    pub fn persists(before: &State, after: &State) -> bool {
+        let same = |(id, service): (&ServiceId, &Arc<ServiceState>)| {
+            before
+                .services
+                .get(id)
+                .is_some_and(|old| Arc::ptr_eq(old, service) || SavedService::of(old) == SavedService::of(service))
+        };
+        before.generation.block() != after.generation.block()
+            || before.services.len() != after.services.len()
+            || !after.services.iter().all(same)
+    }
+}
+
 /// Applies a change.
 ///
 /// # Errors
 /// A [`ChangeError`] when the change does not fit; nothing has changed then.
 pub fn apply(state: &State, change: &Change, now: Moment) -> Result<Applied, ChangeError> {
-    let _ = (state, change, now);
-    Err(ChangeError::Conflict("not built".into()))
+    let on = |id: &ServiceId, edit: &dyn Fn(&mut ServiceState) -> Edited| on_service(state, id, edit);
+    match change {
+        Change::Switch { service, to } => on(service, &|s| traffic::switch(service, s, to)),
+        Change::Split { service, split } => on(service, &|s| traffic::split(service, s, split)),
+        Change::Failover { service, to } => on(service, &|s| traffic::fail_over(service, s, to, now)),
+        Change::Restore { service } => on(service, &|s| traffic::restore(service, s)),
+        Change::PutTarget { service, target, spec } => on(service, &|s| targets::put(service, s, target, spec)),
+        Change::RemoveTarget { service, target } => on(service, &|s| targets::remove(service, s, target, now)),
+        Change::Drain { service, target } => on(service, &|s| targets::drain(service, s, target, now)),
+        Change::PutMirror { service, mirror, spec } => on(service, &|s| mirrors::put(service, s, mirror, spec)),
+        Change::RemoveMirror { service, mirror } => on(service, &|s| mirrors::remove(service, s, mirror)),
+        Change::Reload { config } => reload::reload(state, config, now),
+        Change::Health { reports } => Ok(observed::health(state, reports, now)),
+        Change::Resolved { endpoint, sockets } => Ok(observed::resolved(state, endpoint, sockets, now)),
+        Change::Tick => Ok(observed::tick(state, now)),
+    }
+}
+
+/// What an edit of one service did to it; no events and no change where nothing had to be done.
+type Edited = Result<Vec<Event>, ChangeError>;
+
+fn on_service(
+    state: &State,
+    id: &ServiceId,
+    edit: &dyn Fn(&mut ServiceState) -> Edited,
+) -> Result<Applied, ChangeError> {
+    let old = state.services.get(id).ok_or_else(|| ChangeError::UnknownService(id.clone()))?;
+    let mut service = ServiceState::clone(old);
+    let events = edit(&mut service)?;
+    let edited = BTreeMap::from([(id.clone(), service)]);
+    Ok(Draft { edited, events, ..Draft::default() }.finish(state))
+}
+
+/// What a change makes of a state, before it is known whether anything is different.
+#[derive(Default)]
+struct Draft {
+    /// Services that are new or were edited.
+    edited: BTreeMap<ServiceId, ServiceState>,
+    /// Services that are gone.
+    gone: Vec<ServiceId>,
+    /// Flags, if they were read anew.
+    flags: Option<BTreeMap<FlagName, String>>,
+    /// What happened.
+    events: Vec<Event>,
+}
+
+impl Draft {
+    /// The next state. Services that are the same as before stay the very same [`Arc`]; if everything is the same, so
+    /// is the generation.
+    fn finish(self, state: &State) -> Applied {
+        let mut next = state.clone();
+        let mut changed = false;
+        for (id, service) in self.edited {
+            if state.services.get(&id).is_none_or(|old| **old != service) {
+                next.services.insert(id, Arc::new(service));
+                changed = true;
+            }
+        }
+        for id in &self.gone {
+            changed |= next.services.remove(id).is_some();
+        }
+        if let Some(flags) = self.flags.filter(|flags| *flags != *state.flags) {
+            next.flags = Arc::new(flags);
+            changed = true;
+        }
+        if !changed {
+            return Applied { state: next, events: Vec::new() };
+        }
+        next.generation = state.generation.next();
+        Applied { state: next, events: self.events }
+    }
 }

@@ -12,11 +12,19 @@ use std::{
 
 use serde::{Deserialize, Serialize};
 use tidegate_config::{
-    EndpointAddress, FlagName, ListenerId, MirrorId, MirrorSpec, ServiceId, ServiceSpec, Split, TargetId, TargetSpec,
-    Weight,
+    Config, EndpointAddress, FailbackMode, FlagName, HealthPolicy, ListenerId, MirrorId, MirrorSpec, ServiceId,
+    ServiceSpec, Split, TargetId, TargetSpec, Weight,
 };
 
-use crate::health::Health;
+use crate::{
+    health::Health,
+    merge::{Difference, merge},
+};
+
+/// Generations that a start skips ahead to, at most: health moves the generation without saving it, so a start goes to
+/// the next multiple of this, and [`Change::persists`](crate::Change::persists) saves when a multiple is passed.
+/// No generation ever names two different states.
+const GENERATION_BLOCK: u64 = 100;
 
 /// The number of a snapshot: each published change is one more. Kept over restarts.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default, Serialize, Deserialize)]
@@ -27,6 +35,16 @@ impl Generation {
     #[must_use]
     pub fn next(self) -> Self {
         Self(self.0.saturating_add(1))
+    }
+
+    /// The block that it belongs to.
+    pub(crate) fn block(self) -> u64 {
+        self.0 / GENERATION_BLOCK
+    }
+
+    /// The first one that cannot have been published if this was the last that was saved.
+    fn after_restart(self) -> Self {
+        Self((self.block().saturating_add(1)).saturating_mul(GENERATION_BLOCK))
     }
 }
 
@@ -58,6 +76,31 @@ pub struct State {
     pub flags: Arc<BTreeMap<FlagName, String>>,
 }
 
+impl State {
+    /// The state to begin with: what the file declares, and what was saved of it, by the rule of [`merge`](crate::merge).
+    ///
+    /// No endpoint is known to be healthy yet, but those of services without health checks.
+    pub fn load(config: &Config, saved: Option<&Saved>) -> (Self, Vec<Difference>) {
+        let mut differences = Vec::new();
+        let mut services = BTreeMap::new();
+        for (id, spec) in &config.services {
+            let kept = saved.and_then(|saved| saved.services.get(id));
+            let (service, mut found) = ServiceState::load(id, spec, kept);
+            differences.append(&mut found);
+            services.insert(id.clone(), Arc::new(service));
+        }
+        if let Some(saved) = saved {
+            let gone = saved.services.keys().filter(|id| !config.services.contains_key(*id));
+            differences
+                .extend(gone.map(|id| Difference::of_service(id, "is forgotten: the file no longer declares it")));
+        }
+        let generation = saved.map_or(Generation(1), |saved| saved.generation.after_restart());
+        let listeners = config.listeners.keys().cloned().collect();
+        let flags = Arc::new(config.flags.embedded.clone());
+        (Self { generation, listeners, services, flags }, differences)
+    }
+}
+
 /// One service.
 #[derive(Debug, Clone, PartialEq)]
 pub struct ServiceState {
@@ -73,6 +116,69 @@ pub struct ServiceState {
     pub resolved: BTreeMap<EndpointAddress, Vec<SocketAddr>>,
     /// Moments (monotonic) until which targets that left may finish what they run.
     pub draining: BTreeMap<TargetId, Duration>,
+}
+
+impl ServiceState {
+    /// What is known of an endpoint's health.
+    pub fn health_of(&self, target: &TargetId, endpoint: &EndpointAddress) -> Health {
+        self.health.get(target).and_then(|known| known.get(endpoint)).copied().unwrap_or_default()
+    }
+
+    /// What the file declares, with nothing known of it yet.
+    pub(crate) fn declared(spec: &ServiceSpec) -> Self {
+        let mut service = Self {
+            spec: Arc::new(spec.clone()),
+            wanted: Wanted::declared(spec),
+            overlay: None,
+            health: BTreeMap::new(),
+            resolved: BTreeMap::new(),
+            draining: BTreeMap::new(),
+        };
+        service.forget_what_is_gone();
+        service
+    }
+
+    fn load(id: &ServiceId, spec: &ServiceSpec, saved: Option<&SavedService>) -> (Self, Vec<Difference>) {
+        let mut service = Self::declared(spec);
+        let Some(saved) = saved else { return (service, Vec::new()) };
+        let (wanted, mut differences) = merge(id, spec, &saved.file, &saved.wanted);
+        service.wanted = wanted;
+        let overlay = saved.overlay.clone().filter(|_| !service.fails_back_at_restart());
+        service.overlay = overlay.clone().filter(|overlay| overlay.fits(&service.wanted));
+        if let (Some(overlay), None) = (overlay, &service.overlay) {
+            let text = format!("failover to {} ended: the file was edited and it does not fit any more", overlay.to);
+            differences.push(Difference { service: id.clone(), field: "failover".into(), message: text });
+        }
+        service.forget_what_is_gone();
+        (service, differences)
+    }
+
+    /// Forgets what was known of targets and endpoints that are not configured any more. Where nothing probes, endpoints
+    /// are in use from the start.
+    pub(crate) fn forget_what_is_gone(&mut self) {
+        let targets = &self.wanted.targets;
+        let has = |target: &TargetId, endpoint: &EndpointAddress| {
+            targets.get(target).is_some_and(|spec| spec.endpoints.iter().any(|e| e.address == *endpoint))
+        };
+        self.health.retain(|target, known| {
+            known.retain(|endpoint, _| has(target, endpoint));
+            !known.is_empty()
+        });
+        self.resolved.retain(|endpoint, _| targets.keys().any(|target| has(target, endpoint)));
+        if matches!(self.spec.health, HealthPolicy::Passive) {
+            for (target, spec) in targets {
+                let known = self.health.entry(target.clone()).or_default();
+                for endpoint in &spec.endpoints {
+                    known.entry(endpoint.address.clone()).or_insert(Health::Healthy);
+                }
+            }
+        }
+        self.draining.retain(|target, _| !targets.contains_key(target) || self.wanted.drained.contains(target));
+    }
+
+    fn fails_back_at_restart(&self) -> bool {
+        self.spec.failover.as_ref().is_some_and(|policy| policy.failback == FailbackMode::Restart)
+    }
 }
 
 /// The part of a service that operators and deployments change, and that is persisted.
@@ -127,6 +233,13 @@ pub struct Overlay {
     pub phase: Phase,
 }
 
+impl Overlay {
+    /// Whether it moves the stable target's traffic to a target that exists.
+    pub(crate) fn fits(&self, wanted: &Wanted) -> bool {
+        self.from == wanted.stable && self.to != self.from && wanted.targets.contains_key(&self.to)
+    }
+}
+
 /// Who began a failover.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
@@ -164,6 +277,14 @@ pub struct Saved {
     pub services: BTreeMap<ServiceId, SavedService>,
 }
 
+impl Saved {
+    /// What is to be persisted of a state.
+    pub fn of(state: &State) -> Self {
+        let services = state.services.iter().map(|(id, service)| (id.clone(), SavedService::of(service))).collect();
+        Self { generation: state.generation, services }
+    }
+}
+
 /// What is persisted of one service.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct SavedService {
@@ -174,4 +295,17 @@ pub struct SavedService {
     /// A failover that outlives a restart.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub overlay: Option<Overlay>,
+}
+
+impl SavedService {
+    /// What is to be persisted of a service. The steps of an automatic failback are not: after a restart it proves itself
+    /// anew, and no step has to wait for the disk.
+    pub fn of(service: &ServiceState) -> Self {
+        let overlay = service.overlay.clone().filter(|_| !service.fails_back_at_restart());
+        Self {
+            file: Wanted::declared(&service.spec),
+            wanted: service.wanted.clone(),
+            overlay: overlay.map(|overlay| Overlay { share: Weight::FULL, phase: Phase::Holding, ..overlay }),
+        }
+    }
 }

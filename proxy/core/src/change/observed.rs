@@ -1,0 +1,92 @@
+//! What the process sees by itself: health, addresses of names, and that time passes.
+
+use std::{collections::BTreeMap, net::SocketAddr, time::Duration};
+
+use tidegate_config::{EndpointAddress, ServiceId};
+
+use super::{Applied, Draft, HealthReport};
+use crate::{
+    event::Event,
+    failover,
+    state::{Moment, ServiceState, State},
+};
+
+/// How long a drain is still shown after its end: whoever cuts what runs has seen by then that it is over.
+const DRAIN_SHOWN: Duration = Duration::from_secs(5);
+
+/// Notes what the health checks found, and moves services off targets that are down.
+pub(super) fn health(state: &State, reports: &[HealthReport], now: Moment) -> Applied {
+    let mut edited: BTreeMap<ServiceId, ServiceState> = BTreeMap::new();
+    let mut events = Vec::new();
+    for report in reports {
+        let Some(old) = state.services.get(&report.service) else { continue };
+        let service = edited.entry(report.service.clone()).or_insert_with(|| ServiceState::clone(old));
+        events.extend(note(service, report));
+    }
+    for (id, service) in &mut edited {
+        events.extend(follow_health(id, service, now));
+    }
+    Draft { edited, events, ..Draft::default() }.finish(state)
+}
+
+fn follow_health(id: &ServiceId, service: &mut ServiceState, now: Moment) -> Vec<Event> {
+    let Some(next) = failover::next_move(id, service, now) else { return Vec::new() };
+    service.overlay = next.overlay;
+    next.events
+}
+
+fn note(service: &mut ServiceState, report: &HealthReport) -> Option<Event> {
+    let spec = service.wanted.targets.get(&report.target)?;
+    spec.endpoints.iter().find(|endpoint| endpoint.address == report.endpoint)?;
+    let from = service.health_of(&report.target, &report.endpoint);
+    if from == report.health {
+        return None;
+    }
+    service.health.entry(report.target.clone()).or_default().insert(report.endpoint.clone(), report.health);
+    Some(Event::HealthChanged {
+        service: report.service.clone(),
+        target: report.target.clone(),
+        endpoint: report.endpoint.clone(),
+        from,
+        to: report.health,
+        reason: report.reason.clone(),
+    })
+}
+
+/// Notes the addresses of a name, in every service that uses it.
+pub(super) fn resolved(state: &State, endpoint: &EndpointAddress, sockets: &[SocketAddr], now: Moment) -> Applied {
+    let mut edited = BTreeMap::new();
+    let mut events = Vec::new();
+    for (id, old) in &state.services {
+        let used = old.wanted.targets.values().flat_map(|spec| &spec.endpoints).any(|e| e.address == *endpoint);
+        if !used || old.resolved.get(endpoint).is_some_and(|known| known == sockets) {
+            continue;
+        }
+        let mut service = ServiceState::clone(old);
+        service.resolved.insert(endpoint.clone(), sockets.to_vec());
+        events.extend(follow_health(id, &mut service, now));
+        edited.insert(id.clone(), service);
+    }
+    Draft { edited, events, ..Draft::default() }.finish(state)
+}
+
+/// Lets failovers and drains go on.
+pub(super) fn tick(state: &State, now: Moment) -> Applied {
+    let mut edited = BTreeMap::new();
+    let mut events = Vec::new();
+    for (id, old) in &state.services {
+        let next = failover::next_move(id, old, now);
+        let over = |until: &Duration| until.saturating_add(DRAIN_SHOWN) <= now.mono;
+        if next.is_none() && !old.draining.values().any(over) {
+            continue;
+        }
+        let mut service = ServiceState::clone(old);
+        service.draining.retain(|_, until| !over(until));
+        if let Some(next) = next {
+            service.overlay = next.overlay;
+            events.extend(next.events);
+        }
+        edited.insert(id.clone(), service);
+    }
+    Draft { edited, events, ..Draft::default() }.finish(state)
+}
