@@ -35,7 +35,8 @@ impl fmt::Display for IdError {
 
 impl std::error::Error for IdError {}
 
-fn check(text: &str) -> Result<(), IdError> {
+/// Whether a text is a name.
+pub(crate) fn check(text: &str) -> Result<(), IdError> {
     if text.len() > MAX_NAME {
         return Err(IdError::TooLong);
     }

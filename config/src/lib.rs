@@ -6,6 +6,8 @@
 pub mod endpoint;
 pub mod ids;
 pub mod matching;
+mod parse;
+pub mod problem;
 pub mod server;
 pub mod service;
 pub mod split;
@@ -13,11 +15,17 @@ pub mod split;
 pub use endpoint::{EndpointAddress, EndpointSpec, Host, Scheme};
 pub use ids::{FlagName, IdError, ListenerId, MirrorId, ServiceId, TargetId};
 pub use matching::{FlagCondition, Match, RouteHost, RouteSpec, RuleSpec, TextMatch};
+pub use parse::parse;
+pub use problem::{Problem, Problems};
 pub use server::{
-    AccessLog, Admin, Config, FlagSource, Flags, Limits, Listener, Role, Secret, SecretSource, Server, Tls, Token,
+    AccessLog, Admin, AdminAddress, Config, FlagSource, Flags, Limits, Listener, Network, Role, Secret, SecretSource,
+    Server, Tls, Token,
 };
 pub use service::{
     ActiveCheck, Expect, FailbackMode, FailoverPolicy, HealthPolicy, MirrorSpec, Probe, Retry, ServiceSpec, Sticky,
     TargetSpec, Timeouts,
 };
 pub use split::{Split, SplitError, Weight};
+
+#[cfg(test)]
+mod tests;

@@ -1,6 +1,6 @@
 //! What a request is matched against: routes to a service, and rules to a target.
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, fmt};
 
 use regex::Regex;
 use serde::{Deserialize, Serialize};
@@ -16,6 +16,16 @@ pub enum RouteHost {
     Suffix(String),
     /// Exactly this host.
     Exact(String),
+}
+
+impl fmt::Display for RouteHost {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Any => f.write_str("*"),
+            Self::Suffix(suffix) => write!(f, "*{suffix}"),
+            Self::Exact(host) => f.write_str(host),
+        }
+    }
 }
 
 /// A route: requests for this host and below this path belong to the service.

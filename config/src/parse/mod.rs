@@ -1,0 +1,104 @@
+//! From the text of a file to a checked [`Config`], or to everything that is wrong with it.
+//!
+//! The functions below read like the schema: a key, how its value is read, and its default.
+//! What belongs to one value is checked where it is read; what lies between two services is checked in `conflict`.
+
+mod conflict;
+mod health;
+mod names;
+mod read;
+mod route;
+mod rule;
+pub(crate) mod scalar;
+mod server;
+mod service;
+mod similar;
+
+use std::{
+    collections::BTreeMap,
+    net::{Ipv4Addr, SocketAddr},
+};
+
+use toml::de::DeTable;
+
+use self::{
+    conflict::Claims,
+    names::Names,
+    read::{Path, Report, Table},
+    service::Around,
+};
+use crate::{Config, Listener, ListenerId, Problem, Problems, ServiceId, ServiceSpec};
+
+/// Reads a configuration.
+///
+/// # Errors
+/// Everything that is wrong with it. When it is not TOML, only that: what the rest of it means cannot be known.
+pub fn parse(text: &str) -> Result<Config, Problems> {
+    let (root, errors) = DeTable::parse_recoverable(text);
+    if let Some(problems) = Problems::from_found(errors.iter().map(|error| syntax(text, error)).collect()) {
+        return Err(problems);
+    }
+    let report = Report::default();
+    let config = Table::read(&report, &Path::Root, 0, root.get_ref(), config);
+    match report.finish(text) {
+        None => Ok(config),
+        Some(problems) => Err(problems),
+    }
+}
+
+fn syntax(text: &str, error: &toml::de::Error) -> Problem {
+    let at = error.span().map_or(0, |span| span.start);
+    let before = text.get(..at).unwrap_or(text);
+    let line = before.bytes().filter(|byte| *byte == b'\n').count() + 1;
+    let column = before.rsplit('\n').next().unwrap_or_default().chars().count() + 1;
+    let message = format!("column {column}: this is not TOML: {}", error.message());
+    Problem { path: String::new(), line, message }
+}
+
+fn config(t: &mut Table<'_>) -> Config {
+    let place = String::from("[listener.NAME]");
+    let (listeners, names) = match t.get("listener", server::listeners).filter(|listeners| !listeners.is_empty()) {
+        // Names of the file and not of what was read: a listener that is wrong is not also unknown.
+        Some(listeners) => (listeners, Names::below(t, "listener", "listener", place)),
+        None => {
+            let listeners = default_listeners();
+            let default = Names::given("listener", place, listeners.keys().map(ListenerId::as_str));
+            let names =
+                if t.has("listener") { Names::below(t, "listener", "listener", String::new()) } else { default };
+            (listeners, names.lenient_when_empty())
+        }
+    };
+    let (flags, flag_names) =
+        t.section("flags", |t| (server::flags(t), Names::below(t, "values", "flag", "[flags.values]".into())));
+    let around = Around { listeners: names, flags: flag_names };
+    Config {
+        server: t.section("server", server::server),
+        admin: t.section("admin", |t| server::admin(t, &listeners)),
+        services: services(t, &around),
+        listeners,
+        flags,
+    }
+}
+
+/// Without any listener there is one, `public`.
+fn default_listeners() -> BTreeMap<ListenerId, Listener> {
+    let address = SocketAddr::from((Ipv4Addr::UNSPECIFIED, 3090));
+    let listener = Listener { address, tls: None, h2c: false };
+    ListenerId::parse("public").into_iter().map(|name| (name, listener.clone())).collect()
+}
+
+fn services(t: &mut Table<'_>, around: &Around) -> BTreeMap<ServiceId, ServiceSpec> {
+    let advice = "add [service.NAME.target.NAME] with endpoints = [\"127.0.0.1:3001\"]";
+    let mut claims = Claims::default();
+    let services = t.require("service", advice, |node| {
+        if node.is_empty() {
+            return node.refuse(format!("there is no service: {advice}"));
+        }
+        node.map(|entry| {
+            let service = entry.node.table(|t| service::service(t, around, &mut claims)).flatten();
+            (entry.key(ServiceId::parse), service)
+        })
+    });
+    claims.refuse_conflicts(t.report());
+    services.unwrap_or_default()
+}
