@@ -9,6 +9,7 @@ mod lane;
 mod mirror;
 mod net;
 mod observe;
+mod outbound;
 mod probe;
 mod routing;
 mod serve;
