@@ -319,3 +319,6 @@ impl Drop for AbortOnDrop {
         self.0.0.lock().unwrap_or_else(PoisonError::into_inner).abort_all();
     }
 }
+
+#[cfg(test)]
+pub(crate) mod scripted;

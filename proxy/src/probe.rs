@@ -240,3 +240,6 @@ fn default_host(address: &EndpointAddress) -> String {
         Host::Unix(_) => "localhost".to_owned(),
     }
 }
+
+#[cfg(test)]
+mod tests;
