@@ -63,6 +63,10 @@ impl std::str::FromStr for EndpointAddress {
     type Err = EndpointError;
 
     fn from_str(text: &str) -> Result<Self, EndpointError> {
+        if text.contains('@') {
+            // Before the '@' is a password, which no message may show.
+            return Err(EndpointError("an endpoint has no user and password: leave everything up to '@' out".into()));
+        }
         let bad = |why: &str| {
             EndpointError(format!(
                 "{text:?} is not an endpoint: {why}; write ip:port, host:port or unix:/path, with http://, https:// or h2c:// before it if needed"

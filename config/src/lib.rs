@@ -3,6 +3,7 @@
 //! Never awaits, never reads a clock. Everything behind [`Config`] has been checked once, here;
 //! no other crate validates again.
 
+pub mod describe;
 pub mod endpoint;
 pub mod ids;
 pub mod matching;
@@ -12,6 +13,7 @@ pub mod server;
 pub mod service;
 pub mod split;
 
+pub use describe::describe;
 pub use endpoint::{EndpointAddress, EndpointSpec, Host, Scheme};
 pub use ids::{FlagName, IdError, ListenerId, MirrorId, ServiceId, TargetId};
 pub use matching::{FlagCondition, Match, RouteHost, RouteSpec, RuleSpec, TextMatch};

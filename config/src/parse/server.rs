@@ -113,10 +113,10 @@ pub(super) fn admin(t: &mut Table<'_>, listeners: &BTreeMap<ListenerId, Listener
     admin
 }
 
-/// Whether two addresses cannot both be listened on.
+/// Whether two addresses cannot both be listened on. `[::]` takes IPv4 too.
 fn meet(a: SocketAddr, b: SocketAddr) -> bool {
-    let everywhere = (a.ip().is_unspecified() || b.ip().is_unspecified()) && a.is_ipv4() == b.is_ipv4();
-    a.port() == b.port() && a.port() != 0 && (a.ip() == b.ip() || everywhere)
+    let covers = |a: SocketAddr, b: SocketAddr| a.ip().is_unspecified() && (a.is_ipv6() || b.is_ipv4());
+    a.port() == b.port() && a.port() != 0 && (a.ip() == b.ip() || covers(a, b) || covers(b, a))
 }
 
 /// `ip:port`, or `unix:/path`.

@@ -3,6 +3,7 @@
 mod defaults;
 mod examples;
 mod problems;
+mod round_trip;
 
 use crate::{Config, parse};
 
