@@ -1,5 +1,254 @@
-//! From host and path to a service.
+//! From listener, host and path to a service.
+//!
+//! Exact host, then the longest `*.suffix`, then `*`; under a host, the longest path prefix on segment borders. A host
+//! without a matching path leaves the request to the next. One look-up takes as many probes as the deepest route of the
+//! host has segments, however many routes there are.
 
-/// From host and path to a service.
+use std::{collections::HashMap, sync::Arc};
+
+use tidegate_config::{ListenerId, RouteHost, RouteSpec};
+
+use crate::{
+    host::canonical_host,
+    index::{Index, mix},
+    path::{RequestPath, canonical_prefix},
+    snapshot::{ListenerIdx, ServiceIdx},
+};
+
+/// From listener, host and path to a service.
 #[derive(Debug, Default)]
-pub struct Router {}
+pub struct Router {
+    /// By position of the listener; listeners that carry the same services share their table.
+    tables: Vec<Arc<Table>>,
+}
+
+/// A route that matches a request.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Found {
+    /// The service.
+    pub service: ServiceIdx,
+    /// Position of the route in the service's specification.
+    pub route: u32,
+    /// Segments of the path that are taken off before it is forwarded.
+    pub strip: u16,
+}
+
+/// What a service says about where it is found.
+#[derive(Debug, Clone, Copy)]
+pub struct Routed<'a> {
+    /// Listeners that carry it; `None`: all of them.
+    pub listeners: Option<&'a [ListenerId]>,
+    /// Its routes.
+    pub routes: &'a [RouteSpec],
+}
+
+impl Router {
+    /// A router for these listeners and services, both in the order of their positions.
+    ///
+    /// Where two services claim the same host and path on one listener, the first of them has it.
+    pub fn new<'a>(listeners: &[ListenerId], services: impl Iterator<Item = Routed<'a>> + Clone) -> Self {
+        let mut shared: HashMap<Vec<u32>, Arc<Table>> = HashMap::new();
+        let tables = listeners.iter().map(|listener| {
+            let carried = |service: &Routed<'_>| service.listeners.is_none_or(|only| only.contains(listener));
+            let services = services.clone().zip(0..);
+            let restricted = services.clone().filter(|(service, _)| service.listeners.is_some() && carried(service));
+            let table = shared
+                .entry(restricted.map(|(_, at)| at).collect())
+                .or_insert_with(|| Arc::new(Table::new(services.filter(|(service, _)| carried(service)))));
+            Arc::clone(table)
+        });
+        Self { tables: tables.collect() }
+    }
+
+    /// The route of a request. The host is in canonical form.
+    pub fn find(&self, listener: ListenerIdx, host: &str, path: &RequestPath<'_>) -> Option<Found> {
+        self.tables.get(listener.get())?.find(host, path.canonical())
+    }
+}
+
+/// All routes of a listener.
+#[derive(Debug, Default)]
+struct Table {
+    /// Texts of all hosts and prefixes.
+    texts: Box<str>,
+    hosts: Vec<HostEntry>,
+    hosts_by_text: Index,
+    /// The host `*`.
+    any: Option<u32>,
+    /// Dots of the suffix that has the most: no longer suffix of a host is looked up. Zero: there are none.
+    suffix_dots: usize,
+    routes: Vec<RouteEntry>,
+    routes_by_prefix: Index,
+}
+
+#[derive(Debug, Clone, Copy)]
+struct HostEntry {
+    text: Text,
+    /// Bit n: it has a route of n segments; the last bit stands for all deeper ones too.
+    depths: u64,
+}
+
+#[derive(Debug, Clone, Copy)]
+struct RouteEntry {
+    prefix: Text,
+    host: u32,
+    found: Found,
+}
+
+/// A part of [`Table::texts`].
+#[derive(Debug, Clone, Copy)]
+struct Text {
+    start: u32,
+    length: u32,
+}
+
+/// The bit that stands for this depth and all deeper ones.
+const DEEP: u32 = 63;
+
+impl Table {
+    fn new<'a>(services: impl Iterator<Item = (Routed<'a>, u32)> + Clone) -> Self {
+        let count = services.clone().map(|(service, _)| service.routes.len()).sum();
+        let mut builder = Builder {
+            texts: String::new(),
+            table: Self {
+                hosts_by_text: Index::with_capacity(count),
+                routes_by_prefix: Index::with_capacity(count),
+                routes: Vec::with_capacity(count),
+                ..Self::default()
+            },
+        };
+        for (service, at) in services {
+            for (route, position) in service.routes.iter().zip(0..) {
+                builder.add(route, ServiceIdx(at), position);
+            }
+        }
+        Self { texts: builder.texts.into(), ..builder.table }
+    }
+
+    fn find(&self, host: &str, path: &str) -> Option<Found> {
+        if let Some(found) = self.host(&self.texts, host).and_then(|at| self.below(at, path)) {
+            return Some(found);
+        }
+        if self.suffix_dots > 0 {
+            let mut dots = host.bytes().filter(|byte| *byte == b'.').count();
+            for (at, _) in host.match_indices('.') {
+                if dots <= self.suffix_dots
+                    && let Some(suffix) = host.get(at..)
+                    && let Some(found) = self.host(&self.texts, suffix).and_then(|at| self.below(at, path))
+                {
+                    return Some(found);
+                }
+                dots -= 1;
+            }
+        }
+        self.any.and_then(|at| self.below(at, path))
+    }
+
+    fn host(&self, texts: &str, text: &str) -> Option<u32> {
+        let is = |at: u32| self.hosts.get(at as usize).is_some_and(|host| host.text.of(texts) == Some(text));
+        self.hosts_by_text.find(mix(0, text.as_bytes()), is)
+    }
+
+    /// The deepest route of a host that a path lies below.
+    fn below(&self, host: u32, path: &str) -> Option<Found> {
+        let depths = self.hosts.get(host as usize)?.depths;
+        let mut best = None;
+        for (depth, hash, end) in borders(host, path) {
+            let bit = depth.min(DEEP);
+            if depths >> bit == 0 {
+                break;
+            }
+            if depths >> bit & 1 == 1
+                && let Some(prefix) = path.get(..end)
+                && let Some(route) = self.route(&self.texts, hash, host, prefix)
+            {
+                best = self.routes.get(route as usize).map(|route| route.found);
+            }
+        }
+        best
+    }
+
+    fn route(&self, texts: &str, hash: u64, host: u32, prefix: &str) -> Option<u32> {
+        let is = |at: u32| {
+            self.routes
+                .get(at as usize)
+                .is_some_and(|route| route.host == host && route.prefix.of(texts) == Some(prefix))
+        };
+        self.routes_by_prefix.find(hash, is)
+    }
+}
+
+/// Every border of a canonical path: segments before it, the hash of host and path up to it, and where it is.
+fn borders(host: u32, path: &str) -> impl Iterator<Item = (u32, u64, usize)> {
+    let start = mix(0, &host.to_le_bytes());
+    let below = path.split('/').skip(1).filter(|segment| !segment.is_empty());
+    let deeper = below.zip(1_u32..).scan((start, 0), |(hash, end), (segment, depth)| {
+        *hash = mix(*hash, segment.as_bytes());
+        *end += 1 + segment.len();
+        Some((depth, *hash, *end))
+    });
+    std::iter::once((0, start, 0)).chain(deeper)
+}
+
+impl Text {
+    fn of(self, texts: &str) -> Option<&str> {
+        let start = self.start as usize;
+        texts.get(start..start + self.length as usize)
+    }
+}
+
+struct Builder {
+    texts: String,
+    table: Table,
+}
+
+impl Builder {
+    fn add(&mut self, route: &RouteSpec, service: ServiceIdx, position: u32) {
+        let host = self.host(&route.host);
+        let prefix = canonical_prefix(&route.path);
+        let Some((depth, hash, _)) = borders(host, &prefix).last() else { return };
+        if self.table.route(&self.texts, hash, host, &prefix).is_some() {
+            return;
+        }
+        let strip = if route.strip { u16::try_from(depth).unwrap_or(u16::MAX) } else { 0 };
+        let prefix = self.text(&prefix);
+        self.table.routes_by_prefix.insert(hash, self.table.routes.len() as u32);
+        self.table.routes.push(RouteEntry { prefix, host, found: Found { service, route: position, strip } });
+        if let Some(host) = self.table.hosts.get_mut(host as usize) {
+            host.depths |= 1 << depth.min(DEEP);
+        }
+    }
+
+    fn host(&mut self, host: &RouteHost) -> u32 {
+        let text = match host {
+            RouteHost::Any => {
+                let next = self.table.hosts.len() as u32;
+                if self.table.any.is_none() {
+                    self.table.hosts.push(HostEntry { text: Text { start: 0, length: 0 }, depths: 0 });
+                }
+                return *self.table.any.get_or_insert(next);
+            }
+            RouteHost::Suffix(suffix) => {
+                let suffix = suffix.to_ascii_lowercase();
+                let dots = suffix.bytes().filter(|byte| *byte == b'.').count();
+                self.table.suffix_dots = self.table.suffix_dots.max(dots);
+                suffix
+            }
+            RouteHost::Exact(host) => canonical_host(host),
+        };
+        if let Some(at) = self.table.host(&self.texts, &text) {
+            return at;
+        }
+        let next = self.table.hosts.len() as u32;
+        self.table.hosts_by_text.insert(mix(0, text.as_bytes()), next);
+        let entry = HostEntry { text: self.text(&text), depths: 0 };
+        self.table.hosts.push(entry);
+        next
+    }
+
+    fn text(&mut self, text: &str) -> Text {
+        let start = self.texts.len() as u32;
+        self.texts.push_str(text);
+        Text { start, length: text.len() as u32 }
+    }
+}
