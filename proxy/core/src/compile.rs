@@ -1,11 +1,176 @@
 //! From a state to the snapshot that requests read.
+//!
+//! A service whose part of the state is the same is shared with the previous snapshot, and counters are shared by
+//! identity, whatever else changed of their owner.
 
-use std::sync::Arc;
+use std::{collections::BTreeMap, sync::Arc};
 
-use crate::{snapshot::Snapshot, state::State};
+use tidegate_config::{EndpointAddress, EndpointSpec, FlagName, HealthPolicy, Host, ServiceId, TargetId, TargetSpec};
+
+use crate::{
+    health::Health,
+    pool::Pools,
+    route::{Routed, Router},
+    rules::Rule,
+    sequence::SplitTable,
+    snapshot::{Endpoint, Mirror, Service, Snapshot, Target, TargetIdx},
+    state::{ServiceState, State},
+    stats::{EndpointStats, MirrorStats, ServiceStats, TargetStats},
+};
 
 /// Compiles a state. Services that are the same as in `previous` are shared, and so are all counters.
+///
+/// `workers` is the number of threads that requests run on; it must not change between snapshots.
 pub fn compile(state: &Arc<State>, previous: Option<&Snapshot>, workers: usize) -> Snapshot {
-    let _ = (previous, workers);
-    Snapshot { generation: state.generation, state: Arc::clone(state), router: Arc::default(), services: Vec::new() }
+    let same_flags = previous.is_some_and(|previous| previous.state.flags == state.flags);
+    let mut old =
+        previous.into_iter().flat_map(|previous| previous.state.services.iter().zip(&previous.services)).peekable();
+    let mut same_routes = previous.is_some_and(|previous| {
+        previous.state.listeners == state.listeners && previous.services.len() == state.services.len()
+    });
+    let mut services = Vec::with_capacity(state.services.len());
+    for (id, now) in &state.services {
+        while old.next_if(|((other, _), _)| *other < id).is_some() {}
+        let before = old.next_if(|((other, _), _)| *other == id).map(|((_, before), service)| (before, service));
+        same_routes &= before.is_some_and(|(before, _)| Arc::ptr_eq(&before.spec, &now.spec));
+        services.push(match before {
+            Some((before, service)) if Arc::ptr_eq(before, now) && (same_flags || !reads_flags(now)) => {
+                Arc::clone(service)
+            }
+            _ => {
+                let counters = Counters { before: before.map(|(_, service)| &**service), workers };
+                Arc::new(service(id, now, &state.flags, counters))
+            }
+        });
+    }
+    let router = match previous {
+        Some(previous) if same_routes => Arc::clone(&previous.router),
+        _ => Arc::new(router(state)),
+    };
+    Snapshot { generation: state.generation, state: Arc::clone(state), router, services }
+}
+
+fn router(state: &State) -> Router {
+    let routed = state
+        .services
+        .values()
+        .map(|service| Routed { listeners: service.spec.listeners.as_deref(), routes: &service.spec.routes });
+    Router::new(&state.listeners, routed)
+}
+
+fn reads_flags(state: &ServiceState) -> bool {
+    state.spec.rules.iter().any(|rule| rule.when.flag.is_some())
+}
+
+/// Where the counters of a service come from: what it was before, or new ones.
+#[derive(Clone, Copy)]
+struct Counters<'a> {
+    before: Option<&'a Service>,
+    workers: usize,
+}
+
+impl<'a> Counters<'a> {
+    fn service(self) -> Arc<ServiceStats> {
+        self.before.map_or_else(|| Arc::new(ServiceStats::new(self.workers)), |service| Arc::clone(&service.stats))
+    }
+
+    fn target_before(self, id: &TargetId) -> Option<&'a Target> {
+        self.before.and_then(|service| service.target(service.target_named(id.as_str())?))
+    }
+
+    fn target(self, id: &TargetId) -> Arc<TargetStats> {
+        let before = self.target_before(id);
+        before.map_or_else(|| Arc::new(TargetStats::new(self.workers)), |target| Arc::clone(&target.stats))
+    }
+
+    fn endpoint(self, target: &TargetId, address: &EndpointAddress, at: usize) -> Arc<EndpointStats> {
+        let before = self.target_before(target).map_or(&[][..], |target| &target.endpoints);
+        // Nearly always where it was.
+        let same = before.get(at).filter(|endpoint| endpoint.address == *address);
+        let same = same.or_else(|| before.iter().find(|endpoint| endpoint.address == *address));
+        same.map_or_else(Arc::default, |endpoint| Arc::clone(&endpoint.stats))
+    }
+
+    fn mirror(self, id: &tidegate_config::MirrorId) -> Arc<MirrorStats> {
+        let mut before = self.before.into_iter().flat_map(|service| &service.mirrors);
+        before.find(|mirror| mirror.id == *id).map_or_else(Arc::default, |mirror| Arc::clone(&mirror.stats))
+    }
+}
+
+fn service(
+    id: &ServiceId,
+    state: &ServiceState,
+    flags: &BTreeMap<FlagName, String>,
+    counters: Counters<'_>,
+) -> Service {
+    let ServiceState { spec, wanted, .. } = state;
+    let targets: Vec<_> = wanted.targets.iter().map(|(id, target)| self::target(id, target, state, counters)).collect();
+    let at = |id: &TargetId| targets.binary_search_by(|target| target.id.cmp(id)).ok().map(|at| TargetIdx(at as u32));
+    // A state always has its stable target; without it, nothing is available.
+    let stable = at(&wanted.stable).unwrap_or(TargetIdx(u32::MAX));
+    let weights = wanted.split.iter().map(|(id, weight)| (at(id).unwrap_or(stable), weight));
+    let rules = spec.rules.iter().map(|rule| Rule::new(rule, at(&rule.to).unwrap_or(stable), flags));
+    let mirrors = wanted.mirrors.iter().filter_map(|(id, mirror)| {
+        Some(Mirror { id: id.clone(), to: at(&mirror.to)?, spec: Arc::new(mirror.clone()), stats: counters.mirror(id) })
+    });
+    Service {
+        id: id.clone(),
+        rules: rules.collect(),
+        split: SplitTable::new(weights, stable),
+        stable,
+        overlay: state.overlay.as_ref().and_then(|overlay| Some((at(&overlay.to)?, overlay.share))),
+        fallback: spec.failover.as_ref().and_then(|policy| at(&policy.to)),
+        sticky: spec.sticky.clone(),
+        salt: if wanted.salt.is_empty() { id.as_str().into() } else { wanted.salt.as_str().into() },
+        mirrors: mirrors.collect(),
+        timeouts: spec.timeouts,
+        retry: spec.retry,
+        failover: spec.failover.clone(),
+        stats: counters.service(),
+        spec: Arc::clone(spec),
+        targets,
+    }
+}
+
+fn target(id: &TargetId, spec: &TargetSpec, state: &ServiceState, counters: Counters<'_>) -> Target {
+    let endpoints = spec.endpoints.iter().enumerate();
+    let endpoints: Vec<_> = endpoints
+        .map(|(at, endpoint)| self::endpoint(id, endpoint, state, counters.endpoint(id, &endpoint.address, at)))
+        .collect();
+    let pools = Pools::new(&endpoints);
+    let open = !state.wanted.drained.contains(id);
+    Target {
+        id: id.clone(),
+        open,
+        available: open && !pools.is_empty(),
+        pending: open && endpoints.iter().any(|endpoint| is_pending(endpoint, state)),
+        pools,
+        endpoints,
+        cut_at: state.draining.get(id).copied(),
+        stats: counters.target(id),
+    }
+}
+
+fn endpoint(target: &TargetId, spec: &EndpointSpec, state: &ServiceState, stats: Arc<EndpointStats>) -> Endpoint {
+    let health = state.health.get(target).and_then(|of| of.get(&spec.address)).copied().unwrap_or_default();
+    let sockets = match &spec.address.host {
+        Host::Ip(address) => vec![*address],
+        Host::Name(..) => state.resolved.get(&spec.address).cloned().unwrap_or_default(),
+        Host::Unix(_) => Vec::new(),
+    };
+    let health = match (health, &state.spec.health) {
+        // Nothing will ever probe it: in use until passive signs speak against it.
+        (Health::Unknown, HealthPolicy::Passive) => Health::Healthy,
+        (health, _) => health,
+    };
+    Endpoint { address: spec.address.clone(), sockets, weight: spec.weight, health, stats }
+}
+
+/// Whether it has not been probed yet, or its name not been looked up.
+fn is_pending(endpoint: &Endpoint, state: &ServiceState) -> bool {
+    match endpoint.health {
+        Health::Unknown => true,
+        Health::Healthy | Health::Suspect => !endpoint.is_resolved() && !state.resolved.contains_key(&endpoint.address),
+        Health::Unhealthy => false,
+    }
 }

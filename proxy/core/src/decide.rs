@@ -2,11 +2,23 @@
 //!
 //! Order: service by host and path, then pin, rules, split; target first, availability second; then one endpoint.
 
+use std::sync::atomic::AtomicU32;
+
+use http::HeaderName;
+use tidegate_config::Sticky;
+
 use crate::{
+    hash::{bucket, number},
+    host::{self, HOST_BUFFER},
+    path::RequestPath,
+    pool::choose,
     reject::Reject,
     request::RequestHead,
-    snapshot::{EndpointIdx, ServiceIdx, Snapshot, TargetIdx},
+    route::Found,
+    sequence,
+    snapshot::{EndpointIdx, Mirror, Service, ServiceIdx, Snapshot, TargetIdx},
     stats::Worker,
+    visitor::{VisitorText, known, visit_cookie},
 };
 
 /// Chance, given from outside.
@@ -23,8 +35,8 @@ pub struct Draw {
 pub enum Plan {
     /// Forward it.
     Forward(Forward),
-    /// No endpoint of this service has a verdict yet: wait for the next snapshot, at most `timeouts.connect`, then
-    /// decide again; still this plan means [`Reject::NoTarget`].
+    /// No target that could answer is available, but one has endpoints without a verdict yet: wait for the next
+    /// snapshot, at most `timeouts.connect`, then decide again; still this plan means [`Reject::NoTarget`].
     Wait(ServiceIdx),
     /// Answer it here.
     Reject(Reject),
@@ -35,7 +47,8 @@ pub enum Plan {
 pub struct Forward {
     /// The service.
     pub service: ServiceIdx,
-    /// The target that was chosen by pin, rule or split.
+    /// The target that was chosen by pin, rule, split or failover overlay. When `target` is another, it is this one
+    /// that the request counts against, in [`TargetShard::diverted`](crate::stats::TargetShard::diverted).
     pub chosen: TargetIdx,
     /// The target that it is sent to: another than `chosen` when that has no available endpoint.
     pub target: TargetIdx,
@@ -47,7 +60,8 @@ pub struct Forward {
     pub visitor: Visitor,
     /// Mirrors that copy it: bit n for mirror n (services have at most 32).
     pub mirrors: u32,
-    /// Bytes of the path that are taken off before it is forwarded (routes with `strip`).
+    /// Bytes of the path that are taken off before it is forwarded (routes with `strip`). What remains is empty, which
+    /// means `/`, or begins with exactly one slash.
     pub strip: usize,
 }
 
@@ -71,12 +85,351 @@ pub enum Visitor {
     None,
     /// The request brought its key.
     Known,
-    /// A new visitor, who is to be given this id by cookie (128 random bits).
+    /// A new visitor, who is to be given this id by cookie: 128 random bits, as [`VisitorText`] writes them.
     New(u128),
 }
 
-/// Decides on a request.
+/// Header that pins a request to a target, and that names the target in an answer.
+pub const PIN_HEADER: HeaderName = HeaderName::from_static("x-tidegate-target");
+
+/// Cookie that pins a request to a target.
+pub const PIN_COOKIE: &str = "tidegate-target";
+
+/// Mirrors of a service that can copy one request: the bits of [`Forward::mirrors`].
+pub const MAX_MIRRORS: usize = 32;
+
+/// Decides on a request. Counts nothing, but for the step of a sequence.
 pub fn decide(snapshot: &Snapshot, head: &RequestHead<'_>, draw: Draw) -> Plan {
-    let _ = (snapshot, head, draw);
-    Plan::Reject(Reject::NoRoute)
+    decide_watched(snapshot, head, draw, &mut Unwatched)
 }
+
+/// Who looks on while a decision is made: nobody, or [`explain`](crate::explain()).
+pub(crate) trait Watcher {
+    /// A reason.
+    fn note(&mut self, reason: impl FnOnce() -> String);
+    /// The number that a split is decided by.
+    fn number(&mut self, number: Number);
+    /// The route that was found.
+    fn found(&mut self, found: Found);
+    /// The next number of a sequence.
+    fn next(&mut self, sequence: &AtomicU32) -> u16;
+}
+
+/// A number from 0 to 9,999 that decides between targets.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Number {
+    /// The bucket of a visitor.
+    Bucket(u16),
+    /// A step of the sequence.
+    Sequence(u16),
+}
+
+impl Number {
+    /// The number itself.
+    pub fn get(self) -> u16 {
+        match self {
+            Self::Bucket(number) | Self::Sequence(number) => number,
+        }
+    }
+}
+
+struct Unwatched;
+
+impl Watcher for Unwatched {
+    #[inline]
+    fn note(&mut self, _: impl FnOnce() -> String) {}
+    #[inline]
+    fn number(&mut self, _: Number) {}
+    #[inline]
+    fn found(&mut self, _: Found) {}
+    #[inline]
+    fn next(&mut self, sequence: &AtomicU32) -> u16 {
+        sequence::advance(sequence)
+    }
+}
+
+pub(crate) fn decide_watched(
+    snapshot: &Snapshot,
+    head: &RequestHead<'_>,
+    draw: Draw,
+    watcher: &mut impl Watcher,
+) -> Plan {
+    let (found, path) = match find(snapshot, head, watcher) {
+        Ok(found) => found,
+        Err(reject) => return Plan::Reject(reject),
+    };
+    let Some(service) = snapshot.service(found.service) else { return Plan::Reject(Reject::NoRoute) };
+    let mut decision = Decision {
+        service,
+        head,
+        draw,
+        key: service.sticky.as_ref().map(|sticky| Key::of(sticky, head, draw)),
+        number: None,
+        watcher,
+    };
+    let choice = decision.choose(&path);
+    let Some((placed, endpoint)) = decision.place(choice) else {
+        return decision.nowhere(choice.target, found.service);
+    };
+    Plan::Forward(Forward {
+        service: found.service,
+        chosen: choice.target,
+        target: placed.target,
+        endpoint,
+        reason: placed.reason,
+        mirrors: decision.mirrors(placed.target),
+        visitor: decision.key.map_or(Visitor::None, |key| key.visitor()),
+        strip: path.strip(found.strip.into()),
+    })
+}
+
+fn find<'a>(
+    snapshot: &Snapshot,
+    head: &RequestHead<'a>,
+    watcher: &mut impl Watcher,
+) -> Result<(Found, RequestPath<'a>), Reject> {
+    let mut buffer = HOST_BUFFER;
+    let host = host::canonical(head.host, &mut buffer).map_err(|host::BadHost| {
+        watcher.note(|| format!("the host {:?} is malformed", head.host));
+        Reject::BadHost
+    })?;
+    let path = RequestPath::parse(head.path).map_err(|crate::path::BadPath| {
+        watcher.note(|| format!("the path {:?} cannot be routed safely", head.path));
+        Reject::BadPath
+    })?;
+    let Some(found) = snapshot.router.find(head.listener, host, &path) else {
+        watcher.note(|| format!("no service has a route for host {host} and path {}", path.canonical()));
+        return Err(Reject::NoRoute);
+    };
+    watcher.found(found);
+    Ok((found, path))
+}
+
+/// The visitor of a sticky service.
+#[derive(Clone, Copy)]
+enum Key<'a> {
+    Known(&'a [u8]),
+    New(u128, VisitorText),
+}
+
+impl<'a> Key<'a> {
+    fn of(sticky: &Sticky, head: &RequestHead<'a>, draw: Draw) -> Self {
+        known(sticky, head.headers).map_or_else(
+            || {
+                let [high, low] = draw.random;
+                let id = u128::from(high) << 64 | u128::from(low);
+                Self::New(id, VisitorText::new(id))
+            },
+            Self::Known,
+        )
+    }
+
+    fn bucket(&self, salt: &str) -> u16 {
+        match self {
+            Self::Known(visitor) => bucket(salt, visitor),
+            Self::New(_, text) => bucket(salt, text.as_bytes()),
+        }
+    }
+
+    fn visitor(self) -> Visitor {
+        match self {
+            Self::Known(_) => Visitor::Known,
+            Self::New(id, _) => Visitor::New(id),
+        }
+    }
+}
+
+/// A target, and why.
+#[derive(Clone, Copy)]
+struct Choice {
+    target: TargetIdx,
+    reason: Reason,
+}
+
+struct Decision<'a, W> {
+    service: &'a Service,
+    head: &'a RequestHead<'a>,
+    draw: Draw,
+    key: Option<Key<'a>>,
+    /// Found when it is first needed: a sequence goes on by one for each request that follows it.
+    number: Option<u16>,
+    watcher: &'a mut W,
+}
+
+impl<W: Watcher> Decision<'_, W> {
+    /// The target, whether it is available or not.
+    fn choose(&mut self, path: &RequestPath<'_>) -> Choice {
+        if let Some(target) = self.pin() {
+            return Choice { target, reason: Reason::Pin };
+        }
+        let service = self.service;
+        for (rule, position) in service.rules.iter().zip(0..) {
+            if rule.matches(self.head, path) {
+                self.watcher.note(|| format!("rule {position} matches: target {}", name(service, rule.to)));
+                return Choice { target: rule.to, reason: Reason::Rule(position) };
+            }
+            self.watcher.note(|| format!("rule {position} does not match"));
+        }
+        if let Some(target) = self.overlay() {
+            return Choice { target, reason: Reason::Failover };
+        }
+        let target = match service.split.only() {
+            Some(only) => only,
+            None => {
+                let number = self.number();
+                service.split.pick(number).unwrap_or(service.stable)
+            }
+        };
+        self.watcher.note(|| {
+            let (begin, end) = service.split.range_of(target).unwrap_or_default();
+            format!(
+                "the split chooses target {}, which has the numbers from {begin} to before {end}",
+                name(service, target)
+            )
+        });
+        Choice { target, reason: Reason::Split }
+    }
+
+    fn pin(&mut self) -> Option<TargetIdx> {
+        let (service, headers) = (self.service, self.head.headers);
+        if !self.head.pin_authorised {
+            return None;
+        }
+        let mut wanted = headers.first(PIN_HEADER.as_str());
+        if wanted.is_none() {
+            visit_cookie(headers, PIN_COOKIE, &mut |value| {
+                wanted = Some(value);
+                false
+            });
+        }
+        let wanted = wanted?;
+        let target = std::str::from_utf8(wanted).ok().and_then(|wanted| service.target_named(wanted));
+        self.watcher.note(|| match target {
+            Some(target) => format!("the pin chooses target {}", name(service, target)),
+            None => format!("the pin is ignored: there is no target {:?}", String::from_utf8_lossy(wanted)),
+        });
+        target
+    }
+
+    /// Where the failover overlay moves this request, if it does and that target is available.
+    fn overlay(&mut self) -> Option<TargetIdx> {
+        let service = self.service;
+        let (to, share) = service.overlay?;
+        if !service.target(to)?.available {
+            self.watcher
+                .note(|| format!("a failover to {} is on, but that has no available endpoint", name(service, to)));
+            return None;
+        }
+        let moved = share == tidegate_config::Weight::FULL || self.number() < share.points();
+        self.watcher.note(|| match moved {
+            true => format!("a failover moves the service to target {}", name(service, to)),
+            false => format!("a failover to {} moves only {share} now", name(service, to)),
+        });
+        moved.then_some(to)
+    }
+
+    fn number(&mut self) -> u16 {
+        if let Some(number) = self.number {
+            return number;
+        }
+        let number = match &self.key {
+            Some(key) => Number::Bucket(key.bucket(&self.service.salt)),
+            None => Number::Sequence(self.watcher.next(self.service.stats.sequence.of(self.draw.worker))),
+        };
+        self.watcher.number(number);
+        *self.number.insert(number.get())
+    }
+
+    /// The chosen target if it has an available endpoint, else where the service goes instead.
+    fn place(&mut self, choice: Choice) -> Option<(Choice, EndpointIdx)> {
+        let service = self.service;
+        if let Some(endpoint) = self.endpoint(choice) {
+            return Some((choice, endpoint));
+        }
+        self.watcher.note(|| format!("target {} has no available endpoint", name(service, choice.target)));
+        let failover = |target| Choice { target, reason: Reason::Failover };
+        let stable = Choice { target: service.stable, reason: choice.reason };
+        let moved = match choice.reason {
+            Reason::Pin | Reason::Rule(_) => self.overlay(),
+            // The overlay has had its say.
+            Reason::Split | Reason::Failover => None,
+        };
+        let resorts = [
+            moved.map(failover),
+            Some(stable),
+            service.fallback.map(failover),
+            service.overlay.map(|(to, _)| failover(to)),
+        ];
+        let placed = resorts.into_iter().flatten().find_map(|resort| Some((resort, self.endpoint(resort)?)));
+        if let Some((resort, _)) = placed {
+            self.watcher.note(|| format!("it goes to target {} instead", name(service, resort.target)));
+        }
+        placed
+    }
+
+    fn endpoint(&mut self, choice: Choice) -> Option<EndpointIdx> {
+        let target = self.service.target(choice.target)?;
+        // A pin reaches a drained target too, as long as something answers there.
+        let reachable = target.available || choice.reason == Reason::Pin;
+        let [random, _] = self.draw.random;
+        if reachable { choose(target, std::iter::empty(), random) } else { None }
+    }
+
+    /// Nothing is available: is that for good?
+    fn nowhere(&mut self, chosen: TargetIdx, at: ServiceIdx) -> Plan {
+        let service = self.service;
+        let resorts = [Some(chosen), Some(service.stable), service.fallback, service.overlay.map(|(to, _)| to)];
+        if resorts.into_iter().flatten().filter_map(|target| service.target(target)).any(|target| target.pending) {
+            self.watcher.note(|| "endpoints have no verdict yet: it waits for the first one".into());
+            return Plan::Wait(at);
+        }
+        self.watcher.note(|| "nowhere else to go".into());
+        Plan::Reject(Reject::NoTarget)
+    }
+
+    /// Bit n: mirror n copies this request, which `target` answers.
+    fn mirrors(&mut self, target: TargetIdx) -> u32 {
+        let mirrors = self.service.mirrors.iter().take(MAX_MIRRORS).zip(0_u32..);
+        let copying = mirrors.filter(|(mirror, at)| self.copies(mirror, *at, target));
+        let bits = copying.fold(0, |bits, (_, at)| bits | 1 << at);
+        for (mirror, _) in self.service.mirrors.iter().zip(0..).filter(|(_, at)| bits >> at & 1 == 1) {
+            self.watcher.note(|| format!("mirror {} copies it to target {}", mirror.id, mirror.spec.to));
+        }
+        bits
+    }
+
+    fn copies(&self, mirror: &Mirror, at: u32, target: TargetIdx) -> bool {
+        let method = self.head.method.as_str();
+        if mirror.to == target || !mirror.spec.methods.iter().any(|copied| copied == method || copied == "*") {
+            return false;
+        }
+        match mirror.spec.percent {
+            tidegate_config::Weight::ZERO => false,
+            tidegate_config::Weight::FULL => true,
+            percent => {
+                let number = match &self.key {
+                    Some(key) => key.bucket(mirror.id.as_str()),
+                    None => number(scatter(self.draw.random, at)),
+                };
+                number < percent.points()
+            }
+        }
+    }
+}
+
+/// Bits for one mirror, independent of those that chose the endpoint and of the other mirrors'.
+fn scatter([_, random]: [u64; 2], at: u32) -> u32 {
+    // A step and the finish of SplitMix64 (Steele, Lea and Flood 2014).
+    let mut bits = random.wrapping_add(u64::from(at + 1).wrapping_mul(0x9e37_79b9_7f4a_7c15));
+    bits = (bits ^ (bits >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+    bits = (bits ^ (bits >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+    ((bits ^ (bits >> 31)) >> 32) as u32
+}
+
+/// A target's name, for a reason.
+fn name(service: &Service, target: TargetIdx) -> &str {
+    service.target(target).map_or("(none)", |target| target.id.as_str())
+}
+
+#[cfg(test)]
+mod tests;

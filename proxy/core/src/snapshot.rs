@@ -3,12 +3,13 @@
 use std::{collections::BTreeMap, net::SocketAddr, sync::Arc, time::Duration};
 
 use tidegate_config::{
-    EndpointAddress, FailoverPolicy, MirrorId, MirrorSpec, Retry, ServiceId, ServiceSpec, Sticky, TargetId, Timeouts,
-    Weight,
+    EndpointAddress, FailoverPolicy, Host, MirrorId, MirrorSpec, Retry, ServiceId, ServiceSpec, Sticky, TargetId,
+    Timeouts, Weight,
 };
 
 use crate::{
     health::Health,
+    pool::Pools,
     route::Router,
     rules::Rule,
     sequence::SplitTable,
@@ -57,7 +58,7 @@ idx!(
 pub struct Snapshot {
     /// Its number.
     pub generation: Generation,
-    /// What it was compiled from, for those who show it.
+    /// What it was compiled from, for those who show it and for the next [`compile`](crate::compile).
     pub state: Arc<State>,
     /// From host and path to a service.
     pub router: Arc<Router>,
@@ -135,6 +136,10 @@ pub struct Target {
     pub open: bool,
     /// Whether any endpoint may be chosen: open, and at least one healthy or suspect and resolved.
     pub available: bool,
+    /// Whether it is open and some endpoint has no verdict yet, so that it may become available soon.
+    pub pending: bool,
+    /// The endpoints that may be chosen. A pin reaches them also when the target is not open.
+    pub pools: Pools,
     /// Moment (monotonic) at which what still runs on it is cut.
     pub cut_at: Option<Duration>,
     /// Counters.
@@ -154,6 +159,13 @@ pub struct Endpoint {
     pub health: Health,
     /// Counters.
     pub stats: Arc<EndpointStats>,
+}
+
+impl Endpoint {
+    /// Whether it is known where to connect to.
+    pub fn is_resolved(&self) -> bool {
+        matches!(self.address.host, Host::Unix(_)) || !self.sockets.is_empty()
+    }
 }
 
 /// A mirror, compiled.
