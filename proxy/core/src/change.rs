@@ -7,6 +7,8 @@
 pub(crate) mod fixtures;
 mod mirrors;
 mod observed;
+#[cfg(test)]
+mod properties;
 mod reload;
 mod targets;
 #[cfg(test)]

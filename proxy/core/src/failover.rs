@@ -90,7 +90,7 @@ pub fn next_move(id: &ServiceId, service: &ServiceState, now: Moment) -> Option<
 fn begin(id: &ServiceId, service: &ServiceState, now: Moment) -> Option<Move> {
     let from = &service.wanted.stable;
     let to = &service.spec.failover.as_ref()?.to;
-    if to == from || standing(service, from) != Standing::Down || !standing(service, to).is_usable() {
+    if standing(service, from) != Standing::Down || !standing(service, to).is_usable() {
         return None;
     }
     let overlay = Overlay {
@@ -202,3 +202,6 @@ fn why_down(service: &ServiceState, target: &TargetId) -> String {
     }
     format!("no endpoint of {target} is available: {}", seen.join(", "))
 }
+
+#[cfg(test)]
+mod tests;

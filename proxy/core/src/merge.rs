@@ -79,14 +79,16 @@ fn reconcile(wanted: &mut Wanted, file: &Wanted, spec: &ServiceSpec, notes: &mut
     }
     reconcile_mirrors(wanted, file, notes);
 
-    let mut needed: BTreeSet<&TargetId> = spec.rules.iter().map(|rule| &rule.to).collect();
-    needed.extend(spec.failover.as_ref().map(|policy| &policy.to));
-    needed.insert(&wanted.stable);
-    needed.extend(wanted.split.iter().map(|(target, _)| target));
-    needed.extend(wanted.mirrors.values().map(|mirror| &mirror.to));
-    for target in needed {
-        if let (false, Some(declared)) = (wanted.targets.contains_key(target), file.targets.get(target)) {
-            notes.fall_back(format!("target {target}"), target_text(declared), "something needs it".into());
+    let rules = spec.rules.iter().map(|rule| (&rule.to, "a rule points at it"));
+    let failover = spec.failover.iter().map(|policy| (&policy.to, "the failover goes to it"));
+    let stable = [(&wanted.stable, "it is stable")].into_iter();
+    let split = wanted.split.iter().map(|(target, _)| (target, "the split names it"));
+    let mirrors = wanted.mirrors.values().map(|mirror| (&mirror.to, "a mirror copies to it"));
+    for (target, why) in rules.chain(failover).chain(stable).chain(split).chain(mirrors) {
+        // Invariant: what the file names, it declares; everything else was taken care of above.
+        let Some(declared) = file.targets.get(target) else { continue };
+        if !wanted.targets.contains_key(target) {
+            notes.fall_back(format!("target {target}"), target_text(declared), why.into());
             wanted.targets.insert(target.clone(), declared.clone());
         }
     }
@@ -206,3 +208,6 @@ fn mirror_text(spec: &MirrorSpec) -> String {
     let compared = if spec.compare { ", compared" } else { "" };
     format!("{} of {methods} to {}{compared}", spec.percent, spec.to)
 }
+
+#[cfg(test)]
+mod tests;

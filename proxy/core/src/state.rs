@@ -146,7 +146,7 @@ impl ServiceState {
         let overlay = saved.overlay.clone().filter(|_| !service.fails_back_at_restart());
         service.overlay = overlay.clone().filter(|overlay| overlay.fits(&service.wanted));
         if let (Some(overlay), None) = (overlay, &service.overlay) {
-            let text = format!("failover to {} ended: the file was edited and it does not fit any more", overlay.to);
+            let text = format!("to {} ended: the file was edited, and it does not fit any more", overlay.to);
             differences.push(Difference { service: id.clone(), field: "failover".into(), message: text });
         }
         service.forget_what_is_gone();
@@ -309,3 +309,6 @@ impl SavedService {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;
