@@ -70,11 +70,13 @@ fn a_target() -> impl Strategy<Value = &'static str> {
 fn a_change() -> impl Strategy<Value = (u64, Change)> {
     let service = web;
     let health = prop::sample::select(vec![Health::Unknown, Health::Healthy, Health::Suspect, Health::Unhealthy]);
+    let an_address = prop::sample::select(&ADDRESSES[..]);
     let change = prop_oneof![
         2 => a_target().prop_map(move |to| Change::Switch { service: service(), to: target(to) }),
         2 => (a_target(), a_target(), 0_u16..=10_000).prop_filter_map("one target twice", move |(a, b, points)| {
-            let weights = [(target(a), Weight::from_points(points)?), (target(b), Weight::from_points(10_000 - points)?)];
-            Some(Change::Split { service: service(), split: Split::new(weights).ok()? })
+            let (first, second) = (Weight::from_points(points)?, Weight::from_points(10_000 - points)?);
+            let split = Split::new([(target(a), first), (target(b), second)]).ok()?;
+            Some(Change::Split { service: service(), split })
         }),
         2 => a_target().prop_map(move |to| Change::Failover { service: service(), to: target(to) }),
         1 => Just(Change::Restore { service: web() }),
@@ -88,7 +90,7 @@ fn a_change() -> impl Strategy<Value = (u64, Change)> {
         }),
         1 => "[ab]".prop_map(move |name| Change::RemoveMirror { service: service(), mirror: mirror(&name) }),
         1 => (0_u8..9).prop_map(|edit| Change::Reload { config: Arc::new(config(edit)) }),
-        6 => prop::collection::vec((a_target(), prop::sample::select(&ADDRESSES[..]), health), 1..4).prop_map(move |found| {
+        6 => prop::collection::vec((a_target(), an_address, health), 1..4).prop_map(move |found| {
             let report = |(name, address, health)| HealthReport {
                 service: service(),
                 target: target(name),
