@@ -208,8 +208,8 @@ impl Change {
         }
     }
 
-    /// Whether going from one state to the next changes what is [`Saved`](crate::Saved), or passes into generations that
-    /// a restart would give out again.
+    /// Whether going from one state to the next changes what is [`Saved`](crate::Saved), or passes into generations
+    /// that a restart would give out again.
     pub fn persists(before: &State, after: &State) -> bool {
         let same = |(id, service): (&ServiceId, &Arc<ServiceState>)| {
             before

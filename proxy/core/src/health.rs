@@ -1,7 +1,7 @@
 //! The health of an endpoint: a total state machine over probes and passive signs.
 //!
-//! Pure: what was seen, and when, are arguments; so is chance. Passive signs only ever speak against an endpoint; only a
-//! probe speaks for it, because traffic that is sent elsewhere has nothing good to say.
+//! Pure: what was seen, and when, are arguments; so is chance. Passive signs only ever speak against an endpoint; only
+//! a probe speaks for it, because traffic that is sent elsewhere has nothing good to say.
 
 use std::time::Duration;
 
@@ -17,8 +17,8 @@ pub const NEAR_VERDICT: Duration = Duration::from_secs(1);
 pub const SUSPECT_PROBE: Duration = Duration::from_millis(250);
 
 /// How long a streak of 5xx makes an endpoint the last choice even if it passes its probes: a probe of `/` says little
-/// about the requests that failed, and without a hold the next streak would come at once. Short, since it only loses its
-/// turn and is not taken out.
+/// about the requests that failed, and without a hold the next streak would come at once. Short, since it only loses
+/// its turn and is not taken out.
 pub const ERRORS_HOLD: Duration = Duration::from_secs(10);
 
 /// Without probes, failures in a row that take an endpoint out, so that a failover can act: as many as make a streak of
@@ -171,7 +171,8 @@ impl Machine {
         }
     }
 
-    /// Time until the next probe; `None`: until a passive sign asks for one. `draw` spreads the probes of many endpoints.
+    /// Time until the next probe; `None`: until a passive sign asks for one. `draw` spreads the probes of many
+    /// endpoints.
     ///
     /// The spread only shortens, by up to a tenth: a loss is to be known within the interval and one second.
     pub fn next_probe_in(self, rules: &Rules, elsewhere: Elsewhere, draw: u32) -> Option<Duration> {

@@ -1,8 +1,8 @@
 //! The file or the saved state? A three-way merge, field by field.
 //!
-//! A field that was edited in the file since it was last loaded: the file wins. Every other field keeps its saved value.
-//! What comes out is always consistent: where a kept value does not fit the rest, the file's value takes its place.
-//! Every difference between the two is told, so that nobody wonders why the file does not say what runs.
+//! A field that was edited in the file since it was last loaded: the file wins. Every other field keeps its saved
+//! value. What comes out is always consistent: where a kept value does not fit the rest, the file's value takes its
+//! place. Every difference between the two is told, so that nobody wonders why the file does not say what runs.
 
 use std::{
     collections::{BTreeMap, BTreeSet},

@@ -77,7 +77,8 @@ pub struct State {
 }
 
 impl State {
-    /// The state to begin with: what the file declares, and what was saved of it, by the rule of [`merge`](crate::merge).
+    /// The state to begin with: what the file declares, and what was saved of it, by the rule of
+    /// [`merge`](crate::merge).
     ///
     /// No endpoint is known to be healthy yet, but those of services without health checks.
     pub fn load(config: &Config, saved: Option<&Saved>) -> (Self, Vec<Difference>) {
@@ -153,8 +154,8 @@ impl ServiceState {
         (service, differences)
     }
 
-    /// Forgets what was known of targets and endpoints that are not configured any more. Where nothing probes, endpoints
-    /// are in use from the start.
+    /// Forgets what was known of targets and endpoints that are not configured any more. Where nothing probes,
+    /// endpoints are in use from the start.
     pub(crate) fn forget_what_is_gone(&mut self) {
         let targets = &self.wanted.targets;
         let has = |target: &TargetId, endpoint: &EndpointAddress| {
@@ -298,8 +299,8 @@ pub struct SavedService {
 }
 
 impl SavedService {
-    /// What is to be persisted of a service. The steps of an automatic failback are not: after a restart it proves itself
-    /// anew, and no step has to wait for the disk.
+    /// What is to be persisted of a service. The steps of an automatic failback are not: after a restart it proves
+    /// itself anew, and no step has to wait for the disk.
     pub fn of(service: &ServiceState) -> Self {
         let overlay = service.overlay.clone().filter(|_| !service.fails_back_at_restart());
         Self {
