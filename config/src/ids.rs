@@ -14,6 +14,8 @@ pub enum IdError {
     Empty,
     /// The name is longer than [`MAX_NAME`] bytes.
     TooLong,
+    /// The first character, if it is neither letter nor digit.
+    Beginning(char),
     /// The first character that a name may not hold.
     Character(char),
 }
@@ -23,11 +25,9 @@ impl fmt::Display for IdError {
         match self {
             Self::Empty => write!(f, "a name must not be empty"),
             Self::TooLong => write!(f, "a name must not be longer than {MAX_NAME} bytes"),
+            Self::Beginning(c) => write!(f, "a name must begin with a letter or digit, not with {c:?}"),
             Self::Character(c) => {
-                write!(
-                    f,
-                    "a name must not contain {c:?}: use letters, digits, '-', '_' and '.', beginning with a letter or digit"
-                )
+                write!(f, "a name must not contain {c:?}: use letters, digits, '-', '_' and '.'")
             }
         }
     }
@@ -42,7 +42,7 @@ pub(crate) fn check(text: &str) -> Result<(), IdError> {
     }
     let first = text.chars().next().ok_or(IdError::Empty)?;
     if !first.is_ascii_alphanumeric() {
-        return Err(IdError::Character(first));
+        return Err(IdError::Beginning(first));
     }
     match text.chars().find(|c| !(c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.'))) {
         Some(c) => Err(IdError::Character(c)),

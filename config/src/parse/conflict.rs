@@ -80,11 +80,12 @@ impl<'a> Holders<'a> {
             None => self.anywhere,
             Some(listeners) => listeners.iter().find_map(|listener| self.on.get(listener).copied()),
         });
-        if holder.is_none() {
-            self.anywhere = Some(service);
-            match listeners {
-                None => self.everywhere = Some(service),
-                Some(listeners) => self.on.extend(listeners.iter().map(|listener| (listener, service))),
+        match listeners {
+            _ if holder.is_some() => {}
+            None => (self.everywhere, self.anywhere) = (Some(service), Some(service)),
+            Some(listeners) => {
+                self.anywhere = self.anywhere.or(listeners.first().map(|_| service));
+                self.on.extend(listeners.iter().map(|listener| (listener, service)));
             }
         }
         holder

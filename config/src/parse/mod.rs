@@ -27,32 +27,38 @@ use self::{
     read::{Path, Report, Table},
     service::Around,
 };
-use crate::{Config, Listener, ListenerId, Problem, Problems, ServiceId, ServiceSpec};
+use crate::{Config, Listener, ListenerId, Problems, ServiceId, ServiceSpec};
+
+/// Most errors of a file that is not TOML: the first says what is wrong, and the parser finds ever more after it.
+const MAX_SYNTAX_ERRORS: usize = 20;
 
 /// Reads a configuration.
 ///
 /// # Errors
 /// Everything that is wrong with it. When it is not TOML, only that: what the rest of it means cannot be known.
 pub fn parse(text: &str) -> Result<Config, Problems> {
-    let (root, errors) = DeTable::parse_recoverable(text);
-    if let Some(problems) = Problems::from_found(errors.iter().map(|error| syntax(text, error)).collect()) {
-        return Err(problems);
-    }
     let report = Report::default();
-    let config = Table::read(&report, &Path::Root, 0, root.get_ref(), config);
+    let (root, errors) = DeTable::parse_recoverable(text);
+    for error in errors.iter().take(MAX_SYNTAX_ERRORS) {
+        let at = error.span().map_or(0, |span| span.start);
+        let before = text.get(..at).unwrap_or_default();
+        let column = before.rsplit('\n').next().unwrap_or_default().chars().count() + 1;
+        report.add(at, String::new(), format!("column {column}: this is not TOML: {}", error.message()));
+    }
+    // Without errors the report is empty, and the tree is what the file says.
     match report.finish(text) {
-        None => Ok(config),
+        None => checked(text, root.get_ref()),
         Some(problems) => Err(problems),
     }
 }
 
-fn syntax(text: &str, error: &toml::de::Error) -> Problem {
-    let at = error.span().map_or(0, |span| span.start);
-    let before = text.get(..at).unwrap_or(text);
-    let line = before.bytes().filter(|byte| *byte == b'\n').count() + 1;
-    let column = before.rsplit('\n').next().unwrap_or_default().chars().count() + 1;
-    let message = format!("column {column}: this is not TOML: {}", error.message());
-    Problem { path: String::new(), line, message }
+fn checked(text: &str, root: &DeTable<'_>) -> Result<Config, Problems> {
+    let report = Report::default();
+    let config = Table::read(&report, &Path::Root, 0, root, config);
+    match report.finish(text) {
+        None => Ok(config),
+        Some(problems) => Err(problems),
+    }
 }
 
 fn config(t: &mut Table<'_>) -> Config {

@@ -28,6 +28,7 @@ pub(super) struct Report {
     found: RefCell<Vec<Found>>,
 }
 
+#[derive(PartialEq)]
 struct Found {
     /// Offset in the file.
     at: usize,
@@ -45,6 +46,8 @@ impl Report {
     pub(super) fn finish(self, text: &str) -> Option<Problems> {
         let mut found = self.found.into_inner();
         found.sort_by_key(|problem| problem.at);
+        // The TOML parser repeats itself when it resumes.
+        found.dedup();
         let (mut line, mut counted) = (1, 0);
         let problems = found.into_iter().map(|Found { at, path, message }| {
             let passed = text.as_bytes().get(counted..at).unwrap_or_default();
@@ -181,12 +184,12 @@ impl<'a> Node<'a> {
 
     /// A number, whole or not.
     pub(super) fn number(self) -> Option<f64> {
-        let text = match self.value() {
+        let digits = match self.value() {
             DeValue::Integer(number) if number.radix() == 10 => number.as_str(),
             DeValue::Float(number) => number.as_str(),
-            _ => return self.mistyped("a number"),
+            _ => return self.mistyped("a decimal number"),
         };
-        text.parse().map_or_else(|_| self.refuse("this is not a number"), Some)
+        digits.parse().map_or_else(|_| self.mistyped("a decimal number"), Some)
     }
 
     /// The items of a list that could be read.
@@ -261,7 +264,7 @@ fn kind(value: &DeValue<'_>) -> &'static str {
     match value {
         DeValue::String(_) => "a string",
         DeValue::Integer(_) => "a whole number",
-        DeValue::Float(_) => "a number",
+        DeValue::Float(_) => "a number with decimals",
         DeValue::Boolean(_) => "true or false",
         DeValue::Datetime(_) => "a date",
         DeValue::Array(_) => "a list",

@@ -6,7 +6,7 @@ use http::{HeaderName, HeaderValue, Method, uri::PathAndQuery};
 use regex::Regex;
 use toml::de::DeValue;
 
-use super::read::{Node, quoted};
+use super::read::{Node, Table, quoted};
 use crate::{SecretSource, Weight};
 
 /// Longest duration: far beyond any use, and far below what overflows when it is added to a moment.
@@ -55,10 +55,12 @@ pub(super) fn some_duration(node: Node<'_>) -> Option<Duration> {
     }
 }
 
+/// A whole number, and what follows it.
 fn number_and_unit(text: &str) -> Option<(u64, &str)> {
     let digits = text.find(|c: char| !c.is_ascii_digit()).unwrap_or(text.len());
     let (number, unit) = text.split_at_checked(digits)?;
-    Some((number.parse().ok()?, unit))
+    // Too many digits for the type are too many for any use: the caller finds the largest number too large.
+    (digits > 0).then(|| (number.parse().unwrap_or(u64::MAX), unit))
 }
 
 /// `true` or `false`.
@@ -71,7 +73,10 @@ pub(super) fn truth(node: Node<'_>) -> Option<bool> {
 
 /// A number of bytes: whole, or a text with a unit.
 pub(super) fn size(node: Node<'_>, most: u64) -> Option<u64> {
-    let DeValue::String(text) = node.value() else { return node.integer(0..=most) };
+    let text = match node.value() {
+        DeValue::Integer(_) => return node.integer(0..=most),
+        _ => node.text_like("a number of bytes, or a size such as \"10MiB\"")?,
+    };
     let units = "KiB, MiB, GiB, kB, MB, GB, B";
     let bad = || node.refuse(format!("{} is not a size: write a whole number and one of {units}", quoted(text)));
     let Some((number, unit)) = number_and_unit(text) else { return bad() };
@@ -172,21 +177,17 @@ pub(super) fn path_and_query(node: Node<'_>) -> Option<String> {
 
 /// Where a secret comes from.
 pub(super) fn secret(node: Node<'_>) -> Option<SecretSource> {
-    node.table(|t| {
-        let source = secret_keys(t);
-        if source.is_none() && !t.has("env") && !t.has("file") {
-            t.refuse_all("missing: write env = \"NAME\" or file = \"PATH\"");
-        }
-        source
-    })?
+    node.table(secret_keys)?
 }
 
 /// The keys `env` and `file` of a table, of which one must be there.
-pub(super) fn secret_keys(t: &mut super::read::Table<'_>) -> Option<SecretSource> {
+pub(super) fn secret_keys(t: &mut Table<'_>) -> Option<SecretSource> {
     let env = t.get("env", env_name);
     let file = t.get("file", file);
-    if t.has("env") && t.has("file") {
-        t.refuse("file", "the secret comes from env already: keep one of the two");
+    match (t.has("env"), t.has("file")) {
+        (true, true) => t.refuse("file", "the secret comes from env already: keep one of the two"),
+        (false, false) => t.refuse("env", "missing: write env = \"NAME\", or file = \"PATH\""),
+        _ => {}
     }
     env.map(SecretSource::Env).or(file.map(SecretSource::File))
 }

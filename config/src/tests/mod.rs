@@ -1,8 +1,10 @@
 //! What the file means, from outside: text in, configuration or problems out.
 
+mod conflicts;
 mod defaults;
 mod examples;
 mod problems;
+mod properties;
 mod round_trip;
 
 use crate::{Config, parse};

@@ -1,6 +1,43 @@
 //! Every way in which a file can be wrong, with the line, the path and the words.
 
+mod parts;
+mod process;
+mod service;
+
 use super::refused;
+
+const TARGETS: &str = r#"
+[service.web.target.green]
+endpoints = ["127.0.0.1:3001"]
+[service.web.target.blue]
+endpoints = ["127.0.0.1:3002"]
+"#;
+
+/// A whole file.
+pub(super) fn whole(text: &str) -> String {
+    text.into()
+}
+
+/// A line of a service with two targets, the third of the file.
+pub(super) fn web(line: &str) -> String {
+    format!("[service.web]\nstable = \"green\"\n{line}\n{TARGETS}")
+}
+
+/// A line of a service with two targets and no stable one, the second of the file.
+pub(super) fn bare(line: &str) -> String {
+    format!("[service.web]\n{line}\n{TARGETS}")
+}
+
+/// Lines before a service that is right.
+pub(super) fn top(lines: &str) -> String {
+    format!("{lines}\n[service.web]\nstable = \"green\"\n{TARGETS}")
+}
+
+pub(super) fn check(file: fn(&str) -> String, cases: &[(&str, &str)]) {
+    for (text, problems) in cases {
+        assert_eq!(refused(&file(text)), *problems, "in {text}");
+    }
+}
 
 #[test]
 fn all_problems_are_reported_at_once() {
