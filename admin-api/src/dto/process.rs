@@ -1,0 +1,30 @@
+//! What the process says of itself.
+
+use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
+
+use crate::process::Readiness;
+
+/// The process is alive.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[schema(example = json!({ "status": "ok" }))]
+pub struct Live {
+    /// Always `ok`: a process that is not alive does not answer.
+    pub status: String,
+}
+
+/// Whether the process is ready for traffic.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[schema(example = json!({ "ready": true, "reasons": [] }))]
+pub struct Ready {
+    /// Whether it is.
+    pub ready: bool,
+    /// Why not, or what is odd.
+    pub reasons: Vec<String>,
+}
+
+impl From<Readiness> for Ready {
+    fn from(Readiness { ready, reasons }: Readiness) -> Self {
+        Self { ready, reasons }
+    }
+}

@@ -1,0 +1,133 @@
+//! What the OpenAPI document says beside the calls themselves: who may call, and which problems every call may answer.
+
+use std::collections::BTreeMap;
+
+use utoipa::{
+    IntoResponses, Modify, OpenApi,
+    openapi::{
+        self, Content, HeaderBuilder, Ref, RefOr, ResponseBuilder,
+        security::{ApiKey, ApiKeyValue, HttpAuthScheme, HttpBuilder, SecurityRequirement, SecurityScheme},
+    },
+};
+
+use crate::problem::Problem;
+
+/// The document's frame; the calls are added by the router.
+#[derive(OpenApi)]
+#[openapi(
+    info(
+        title = "Tidegate admin API",
+        description = "Moves traffic between the targets of services, and shows what it does. Every answer to a change \
+                       carries the generation that it brought about, also as `ETag`; `If-Match` makes a change \
+                       conditional on a generation, and `dry_run=true` only says what would happen. Unknown query \
+                       parameters and unknown fields are refused.",
+        license(name = "Apache-2.0", identifier = "Apache-2.0")
+    ),
+    components(schemas(Problem)),
+    modifiers(&Tokens),
+    tags(
+        (name = "traffic", description = "Move traffic"),
+        (name = "targets", description = "Add, change, drain and remove targets"),
+        (name = "mirrors", description = "Copy requests to a shadow"),
+        (name = "events", description = "What happened"),
+        (name = "process", description = "The process itself")
+    )
+)]
+pub(crate) struct Document;
+
+/// Either header carries a token. Where no tokens are configured, none is needed.
+struct Tokens;
+
+impl Modify for Tokens {
+    fn modify(&self, document: &mut openapi::OpenApi) {
+        let components = document.components.get_or_insert_with(Default::default);
+        let bearer = HttpBuilder::new().scheme(HttpAuthScheme::Bearer).description(Some("A token of the API")).build();
+        let key = ApiKeyValue::with_description("X-API-Key", "A token, where Authorization is taken");
+        components.add_security_scheme("bearer", SecurityScheme::Http(bearer));
+        components.add_security_scheme("key", SecurityScheme::ApiKey(ApiKey::Header(key)));
+        let none: [&str; 0] = [];
+        document.security = Some(vec![SecurityRequirement::new("bearer", none), SecurityRequirement::new("key", none)]);
+    }
+}
+
+fn problem(description: &str) -> ResponseBuilder {
+    ResponseBuilder::new()
+        .description(description)
+        .content("application/problem+json", Content::new(Some(Ref::from_schema_name("Problem"))))
+}
+
+fn header(description: &str) -> openapi::Header {
+    HeaderBuilder::new()
+        .schema(Some(openapi::Object::with_type(openapi::Type::String)))
+        .description(Some(description))
+        .build()
+}
+
+fn all<const N: usize>(problems: [(&str, ResponseBuilder); N]) -> BTreeMap<String, RefOr<openapi::Response>> {
+    problems.into_iter().map(|(status, response)| (status.to_owned(), RefOr::T(response.build()))).collect()
+}
+
+/// What every call may answer before it is looked at.
+pub(crate) struct Refusals;
+
+impl IntoResponses for Refusals {
+    fn responses() -> BTreeMap<String, RefOr<openapi::Response>> {
+        let challenge = header("How to authenticate");
+        all([
+            ("400", problem("The request is malformed")),
+            ("401", problem("A token is needed").header("WWW-Authenticate", challenge)),
+            ("403", problem("The token's role does not allow this, or the Host or Origin is foreign")),
+            ("500", problem("A fault of the proxy")),
+        ])
+    }
+}
+
+/// What calls of open paths may answer before they are looked at.
+pub(crate) struct OpenRefusals;
+
+impl IntoResponses for OpenRefusals {
+    fn responses() -> BTreeMap<String, RefOr<openapi::Response>> {
+        all([
+            ("400", problem("The request is malformed")),
+            ("403", problem("The Host or Origin is foreign")),
+            ("500", problem("A fault of the proxy")),
+        ])
+    }
+}
+
+/// The path names something.
+pub(crate) struct NotFound;
+
+impl IntoResponses for NotFound {
+    fn responses() -> BTreeMap<String, RefOr<openapi::Response>> {
+        all([("404", problem("There is no such service, target or mirror"))])
+    }
+}
+
+/// The call takes a body.
+pub(crate) struct BodyRefusals;
+
+impl IntoResponses for BodyRefusals {
+    fn responses() -> BTreeMap<String, RefOr<openapi::Response>> {
+        all([
+            ("408", problem("The body took longer than 10 s")),
+            ("413", problem("The body is longer than 1 MiB")),
+            ("415", problem("The body is not JSON")),
+            ("422", problem("The input is well-formed but invalid")),
+        ])
+    }
+}
+
+/// The call changes something.
+pub(crate) struct ChangeRefusals;
+
+impl IntoResponses for ChangeRefusals {
+    fn responses() -> BTreeMap<String, RefOr<openapi::Response>> {
+        all([
+            ("409", problem("The change does not fit the present state")),
+            ("412", problem("The generation is another than If-Match names")),
+            ("422", problem("The input is well-formed but invalid")),
+            ("503", problem("The change cannot be made or saved now").header("Retry-After", header("Seconds to wait"))),
+        ])
+    }
+}

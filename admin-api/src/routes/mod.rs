@@ -1,0 +1,93 @@
+//! The calls, in groups by what they are about; and the roles that they need.
+
+mod events;
+mod mirrors;
+mod process;
+mod services;
+mod submit;
+mod targets;
+
+use std::sync::Arc;
+
+use axum::{Router, middleware, response::Json};
+use http::Method;
+use tidegate_config::Role;
+use tokio::sync::Semaphore;
+use utoipa::OpenApi as _;
+use utoipa_axum::{router::OpenApiRouter, routes};
+
+use crate::{
+    access::Access,
+    guard,
+    openapi::Document,
+    problem::{Kind, Problem},
+    process::Process,
+};
+
+/// Followers of events at one time: fewer than connections, so that they never keep an operator out.
+const MAX_FOLLOWERS: usize = 128;
+
+/// What the calls share.
+#[derive(Clone)]
+pub(crate) struct App {
+    pub(crate) process: Arc<dyn Process>,
+    pub(crate) followers: Arc<Semaphore>,
+}
+
+/// The admin API over this process.
+///
+/// Every request is checked by `access` before it is routed, also one for an unknown path.
+pub fn router(process: Arc<dyn Process>, access: Access) -> Router {
+    let (router, document) = calls().split_for_parts();
+    let app = App { process, followers: Arc::new(Semaphore::new(MAX_FOLLOWERS)) };
+    let document = Json(serde_json::to_value(document).unwrap_or_default());
+    let about = Router::new()
+        .route("/api/openapi.json", axum::routing::get(move || std::future::ready(document.clone())))
+        .route_layer(middleware::from_fn_with_state(Role::Read, guard::require));
+    router
+        .merge(about)
+        .fallback(unknown_path)
+        .method_not_allowed_fallback(other_method)
+        .layer(middleware::from_fn_with_state(Arc::new(access), guard::guard))
+        .with_state(app)
+}
+
+/// Every call with the role that it needs.
+fn calls() -> OpenApiRouter<App> {
+    let open = OpenApiRouter::with_openapi(Document::openapi())
+        .routes(routes!(process::healthz))
+        .routes(routes!(process::readyz))
+        .routes(routes!(process::metrics));
+    let read = OpenApiRouter::new()
+        .routes(routes!(services::list))
+        .routes(routes!(services::show))
+        .routes(routes!(services::health_history))
+        .routes(routes!(mirrors::show))
+        .routes(routes!(events::events));
+    let operate = OpenApiRouter::new()
+        .routes(routes!(services::switch))
+        .routes(routes!(services::split))
+        .routes(routes!(services::failover))
+        .routes(routes!(services::restore))
+        .routes(routes!(targets::put, targets::remove))
+        .routes(routes!(targets::drain))
+        .routes(routes!(mirrors::put, mirrors::remove));
+    let admin = OpenApiRouter::new()
+        .routes(routes!(process::audit))
+        .routes(routes!(process::config))
+        .routes(routes!(process::reload));
+    open.merge(needing(Role::Read, read)).merge(needing(Role::Operate, operate)).merge(needing(Role::Admin, admin))
+}
+
+fn needing(role: Role, calls: OpenApiRouter<App>) -> OpenApiRouter<App> {
+    calls.route_layer(middleware::from_fn_with_state(role, guard::require))
+}
+
+async fn unknown_path() -> Problem {
+    Kind::NotFound.because("there is no such path: /api/openapi.json lists them all")
+}
+
+/// The router adds the `Allow` header.
+async fn other_method(method: Method) -> Problem {
+    Kind::Method.because(format!("this path does not take {method}: see the Allow header"))
+}

@@ -1,0 +1,232 @@
+//! Services: what they are, and moving their traffic.
+
+use std::time::Instant;
+
+use axum::{Extension, extract::State};
+use tidegate_config::{ServiceId, Split, TargetId};
+use tidegate_core::{Change, Event, Service, ServiceState, Snapshot};
+
+use super::{
+    App,
+    submit::{Of, change, check_fresh, reply, submit},
+};
+use crate::{
+    access::Caller,
+    dto::{
+        ChangeReply, FailoverInput, HealthTransition, ServiceView, SplitInput, SwitchInput, SwitchReply,
+        change::{Nothing, target},
+    },
+    events::KEPT,
+    input::{ChangeParams, Conditions, InService, Input, NoParams, OptionalInput, Params},
+    openapi::{BodyRefusals, ChangeRefusals, NotFound, Refusals},
+    problem::{Kind, Problem, ProblemPart},
+    process::Probed,
+};
+
+/// Every service.
+#[utoipa::path(
+    get, path = "/api/services", tag = "traffic",
+    responses((status = 200, body = Vec<ServiceView>, headers(("ETag" = String, description = "The generation"))), Refusals)
+)]
+pub(super) async fn list(State(app): State<App>, Params(NoParams {}): Params<NoParams>) -> Of<Vec<ServiceView>> {
+    let snapshot = app.process.snapshot();
+    let now = app.process.now();
+    let views = snapshot
+        .services
+        .iter()
+        .filter_map(|service| {
+            Some(ServiceView::new(&snapshot, service, snapshot.state.services.get(&service.id)?, now))
+        })
+        .collect();
+    Of(snapshot.generation, views)
+}
+
+/// A service.
+#[utoipa::path(
+    get, path = "/api/services/{service}", tag = "traffic",
+    params(("service" = String, Path, description = "The service")),
+    responses((status = 200, body = ServiceView, headers(("ETag" = String, description = "The generation"))), Refusals, NotFound)
+)]
+pub(super) async fn show(
+    State(app): State<App>,
+    InService(id): InService,
+    Params(NoParams {}): Params<NoParams>,
+) -> Result<Of<ServiceView>, Problem> {
+    let snapshot = app.process.snapshot();
+    let (service, state) = find(&snapshot, &id)?;
+    Ok(Of(snapshot.generation, ServiceView::new(&snapshot, service, state, app.process.now())))
+}
+
+/// Make a target stable with all traffic (blue/green). Its endpoints are probed first, once each.
+#[utoipa::path(
+    post, path = "/api/services/{service}/switch", tag = "traffic",
+    params(
+        ("service" = String, Path, description = "The service"), ChangeParams,
+        ("If-Match" = Option<String>, Header, description = "Only if this is the generation, in quotes")
+    ),
+    request_body = SwitchInput,
+    responses(
+        (status = 200, body = SwitchReply, headers(("ETag" = String, description = "The generation"))),
+        Refusals, NotFound, BodyRefusals, ChangeRefusals
+    )
+)]
+pub(super) async fn switch(
+    State(app): State<App>,
+    Extension(caller): Extension<Caller>,
+    InService(id): InService,
+    conditions: Conditions,
+    Input(input): Input<SwitchInput>,
+) -> Result<Of<SwitchReply>, Problem> {
+    let begun = Instant::now();
+    let snapshot = app.process.snapshot();
+    let (service, state) = find(&snapshot, &id)?;
+    check_fresh(&snapshot, &conditions)?;
+    let to = parse_target(&input.to)?;
+    if service.target_named(to.as_str()).is_none() {
+        let message = format!("service {id} has no target {to}");
+        return Err(Problem::invalid(vec![ProblemPart::new("to", message)]));
+    }
+    if !input.force {
+        let probed = app.process.probe(&id, &to).await;
+        check_probes(&to, &probed)?;
+    }
+    let stable_before = state.wanted.stable.to_string();
+    let outcome = submit(&app, caller, &conditions, Change::Switch { service: id, to: to.clone() }).await?;
+    // The event is of the very change; the snapshot may be older than that.
+    let left = outcome.events.iter().find_map(|event| match event {
+        Event::Switched { from, .. } => Some(from.to_string()),
+        _ => None,
+    });
+    let elapsed_us = u32::try_from(begun.elapsed().as_micros()).unwrap_or(u32::MAX);
+    let answer = SwitchReply {
+        previous: left.unwrap_or(stable_before),
+        to: to.to_string(),
+        elapsed_ms: f64::from(elapsed_us) / 1000.0,
+        change: reply(&outcome, &conditions),
+    };
+    Ok(Of(outcome.generation, answer))
+}
+
+/// Set the weights in percent, with up to two decimals. They must sum to 100; the stable target stays.
+#[utoipa::path(
+    put, path = "/api/services/{service}/split", tag = "traffic",
+    params(
+        ("service" = String, Path, description = "The service"), ChangeParams,
+        ("If-Match" = Option<String>, Header, description = "Only if this is the generation, in quotes")
+    ),
+    request_body = SplitInput,
+    responses(
+        (status = 200, body = ChangeReply, headers(("ETag" = String, description = "The generation"))),
+        Refusals, NotFound, BodyRefusals, ChangeRefusals
+    )
+)]
+pub(super) async fn split(
+    State(app): State<App>,
+    Extension(caller): Extension<Caller>,
+    InService(service): InService,
+    conditions: Conditions,
+    Input(input): Input<SplitInput>,
+) -> Result<Of<ChangeReply>, Problem> {
+    find(&app.process.snapshot(), &service)?;
+    let split = Split::try_from(input).map_err(Problem::invalid)?;
+    change(&app, caller, &conditions, Change::Split { service, split }).await
+}
+
+/// Move the service to another target until it is restored. The split stays as it is, under the failover.
+#[utoipa::path(
+    post, path = "/api/services/{service}/failover", tag = "traffic",
+    params(
+        ("service" = String, Path, description = "The service"), ChangeParams,
+        ("If-Match" = Option<String>, Header, description = "Only if this is the generation, in quotes")
+    ),
+    request_body = FailoverInput,
+    responses(
+        (status = 200, body = ChangeReply, headers(("ETag" = String, description = "The generation"))),
+        Refusals, NotFound, BodyRefusals, ChangeRefusals
+    )
+)]
+pub(super) async fn failover(
+    State(app): State<App>,
+    Extension(caller): Extension<Caller>,
+    InService(service): InService,
+    conditions: Conditions,
+    Input(input): Input<FailoverInput>,
+) -> Result<Of<ChangeReply>, Problem> {
+    find(&app.process.snapshot(), &service)?;
+    let to = parse_target(&input.to)?;
+    change(&app, caller, &conditions, Change::Failover { service, to }).await
+}
+
+/// End a failover.
+#[utoipa::path(
+    post, path = "/api/services/{service}/restore", tag = "traffic",
+    params(
+        ("service" = String, Path, description = "The service"), ChangeParams,
+        ("If-Match" = Option<String>, Header, description = "Only if this is the generation, in quotes")
+    ),
+    request_body = Option<Nothing>,
+    responses(
+        (status = 200, body = ChangeReply, headers(("ETag" = String, description = "The generation"))),
+        Refusals, NotFound, BodyRefusals, ChangeRefusals
+    )
+)]
+pub(super) async fn restore(
+    State(app): State<App>,
+    Extension(caller): Extension<Caller>,
+    InService(service): InService,
+    conditions: Conditions,
+    OptionalInput(Nothing {}): OptionalInput<Nothing>,
+) -> Result<Of<ChangeReply>, Problem> {
+    find(&app.process.snapshot(), &service)?;
+    change(&app, caller, &conditions, Change::Restore { service }).await
+}
+
+/// Changes of the health of the service's endpoints, newest first, as far as events are kept.
+#[utoipa::path(
+    get, path = "/api/services/{service}/health-history", tag = "events",
+    params(("service" = String, Path, description = "The service")),
+    responses((status = 200, body = Vec<HealthTransition>, headers(("ETag" = String, description = "The generation"))), Refusals, NotFound)
+)]
+pub(super) async fn health_history(
+    State(app): State<App>,
+    InService(id): InService,
+    Params(NoParams {}): Params<NoParams>,
+) -> Result<Of<Vec<HealthTransition>>, Problem> {
+    let snapshot = app.process.snapshot();
+    find(&snapshot, &id)?;
+    let events = app.process.events().last(KEPT);
+    let transitions = events.iter().rev().filter_map(|event| HealthTransition::of(id.as_str(), event)).collect();
+    Ok(Of(snapshot.generation, transitions))
+}
+
+/// The service of this name, as requests read it and as it is wanted.
+pub(super) fn find<'a>(snapshot: &'a Snapshot, id: &ServiceId) -> Result<(&'a Service, &'a ServiceState), Problem> {
+    match (snapshot.service_named(id), snapshot.state.services.get(id)) {
+        (Some(service), Some(state)) => Ok((service, state)),
+        _ => Err(Kind::NotFound.because(format!("there is no service {id}"))),
+    }
+}
+
+fn parse_target(name: &str) -> Result<TargetId, Problem> {
+    target("to", name).map_err(|part| Problem::invalid(vec![part]))
+}
+
+/// Refuses a target with any endpoint that did not pass, and names each.
+fn check_probes(to: &TargetId, probed: &[Probed]) -> Result<(), Problem> {
+    let failed: Vec<ProblemPart> = probed
+        .iter()
+        .filter_map(|probe| {
+            let failure = probe.failure.as_deref()?;
+            Some(ProblemPart::new(format!("targets.{to}.endpoints.{}", probe.endpoint), failure))
+        })
+        .collect();
+    if failed.is_empty() {
+        return Ok(());
+    }
+    let detail = format!(
+        "{} of {} endpoints of {to} did not pass a probe, so nothing was changed: repair them, or send \"force\": true",
+        failed.len(),
+        probed.len()
+    );
+    Err(Problem { errors: failed, ..Kind::ProbeFailed.because(detail) })
+}
