@@ -79,10 +79,10 @@ pub(super) async fn switch(
 ) -> Result<Of<SwitchReply>, Problem> {
     let begun = Instant::now();
     let snapshot = app.process.snapshot();
-    let (service, state) = find(&snapshot, &id)?;
+    let (_, state) = find(&snapshot, &id)?;
     check_fresh(&snapshot, &conditions)?;
     let to = parse_target(&input.to)?;
-    if service.target_named(to.as_str()).is_none() {
+    if !state.wanted.targets.contains_key(&to) {
         let message = format!("service {id} has no target {to}");
         return Err(Problem::invalid(vec![ProblemPart::new("to", message)]));
     }
