@@ -174,3 +174,6 @@ fn is_pending(endpoint: &Endpoint, state: &ServiceState) -> bool {
         Health::Unhealthy => false,
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -93,3 +93,6 @@ impl Watcher for Notes<'_> {
         sequence::peek(sequence)
     }
 }
+
+#[cfg(test)]
+mod tests;

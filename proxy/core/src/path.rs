@@ -219,3 +219,6 @@ fn is_canonical(bytes: &[u8]) -> bool {
     }
     true
 }
+
+#[cfg(test)]
+mod tests;

@@ -252,3 +252,6 @@ impl Builder {
         Text { start, length: text.len() as u32 }
     }
 }
+
+#[cfg(test)]
+mod tests;
