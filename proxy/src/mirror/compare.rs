@@ -79,6 +79,10 @@ impl PrimaryTap {
 
     /// The next chunk of the answer's body, as the endpoint gave it.
     pub(crate) fn body(&mut self, chunk: &Bytes) {
+        if self.to.is_closed() {
+            // The copy has ended: a long answer must not hold for nothing what other copies could use.
+            self.answer.kept = None;
+        }
         self.answer.body(chunk);
     }
 
@@ -287,3 +291,6 @@ fn member_differs(
     }
     differs
 }
+
+#[cfg(test)]
+mod tests;

@@ -79,6 +79,7 @@ pub(crate) struct Scripted {
     requests: mpsc::UnboundedReceiver<Received>,
     open: watch::Receiver<usize>,
     accepted: Arc<AtomicUsize>,
+    written: Arc<AtomicUsize>,
     _stop: tokio::task::JoinSet<()>,
 }
 
@@ -88,6 +89,7 @@ struct Reports {
     requests: mpsc::UnboundedSender<Received>,
     open: Arc<watch::Sender<usize>>,
     accepted: Arc<AtomicUsize>,
+    written: Arc<AtomicUsize>,
 }
 
 struct Opened(Reports);
@@ -175,11 +177,16 @@ impl Scripted {
     ) -> Self {
         let (sender, requests) = mpsc::unbounded_channel();
         let (open_sender, open) = watch::channel(0);
-        let accepted = Arc::new(AtomicUsize::new(0));
+        let (accepted, written) = (Arc::new(AtomicUsize::new(0)), Arc::new(AtomicUsize::new(0)));
         let mut stop = tokio::task::JoinSet::new();
-        let reports = Reports { requests: sender, open: Arc::new(open_sender), accepted: Arc::clone(&accepted) };
+        let reports = Reports {
+            requests: sender,
+            open: Arc::new(open_sender),
+            accepted: Arc::clone(&accepted),
+            written: Arc::clone(&written),
+        };
         stop.spawn(accept(reports));
-        Self { address, requests, open, accepted, _stop: stop }
+        Self { address, requests, open, accepted, written, _stop: stop }
     }
 
     /// The next request that it receives.
@@ -200,6 +207,11 @@ impl Scripted {
     /// Connections that it has accepted so far.
     pub(crate) fn accepted(&self) -> usize {
         self.accepted.load(Relaxed)
+    }
+
+    /// Bytes of endless answers that it could send so far.
+    pub(crate) fn written(&self) -> usize {
+        self.written.load(Relaxed)
     }
 
     /// Its socket address.
@@ -296,8 +308,8 @@ async fn play<S: AsyncRead + AsyncWrite + Unpin>(mut stream: S, script: Script, 
                 while stream.read(&mut sink).await.is_ok_and(|read| read > 0) {}
                 false
             }
-            Script::Dribble(bytes) => forever(&mut stream, bytes, b"x", Duration::from_millis(5)).await,
-            Script::Endless(bytes) => forever(&mut stream, bytes, &[b'x'; 65_536], Duration::ZERO).await,
+            Script::Dribble(bytes) => forever(&mut stream, &reports, bytes, b"x", Duration::from_millis(5)).await,
+            Script::Endless(bytes) => forever(&mut stream, &reports, bytes, &[b'x'; 65_536], Duration::ZERO).await,
             Script::Reset => return reset(stream),
             Script::AnswerAndReset(bytes) => {
                 let _ = stream.write_all(bytes).await;
@@ -311,9 +323,16 @@ async fn play<S: AsyncRead + AsyncWrite + Unpin>(mut stream: S, script: Script, 
 }
 
 /// Writes until nobody reads any more.
-async fn forever(stream: &mut (impl AsyncWrite + Unpin), begin: &[u8], then: &[u8], pause: Duration) -> bool {
+async fn forever(
+    stream: &mut (impl AsyncWrite + Unpin),
+    reports: &Reports,
+    begin: &[u8],
+    then: &[u8],
+    pause: Duration,
+) -> bool {
     let mut next = begin;
     while stream.write_all(next).await.is_ok() {
+        reports.written.fetch_add(next.len(), Relaxed);
         next = then;
         if pause > Duration::ZERO {
             tokio::time::sleep(pause).await;
