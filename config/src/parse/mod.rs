@@ -62,21 +62,10 @@ fn checked(text: &str, root: &DeTable<'_>) -> Result<Config, Problems> {
 }
 
 fn config(t: &mut Table<'_>) -> Config {
-    let place = String::from("[listener.NAME]");
-    let (listeners, names) = match t.get("listener", server::listeners).filter(|listeners| !listeners.is_empty()) {
-        // Names of the file and not of what was read: a listener that is wrong is not also unknown.
-        Some(listeners) => (listeners, Names::below(t, "listener", "listener", place)),
-        None => {
-            let listeners = default_listeners();
-            let default = Names::given("listener", place, listeners.keys().map(ListenerId::as_str));
-            let names =
-                if t.has("listener") { Names::below(t, "listener", "listener", String::new()) } else { default };
-            (listeners, names.lenient_when_empty())
-        }
-    };
+    let (listeners, listener_names) = listeners(t);
     let (flags, flag_names) =
         t.section("flags", |t| (server::flags(t), Names::below(t, "values", "flag", "[flags.values]".into())));
-    let around = Around { listeners: names, flags: flag_names };
+    let around = Around { listeners: listener_names, flags: flag_names };
     Config {
         server: t.section("server", server::server),
         admin: t.section("admin", |t| server::admin(t, &listeners)),
@@ -86,11 +75,19 @@ fn config(t: &mut Table<'_>) -> Config {
     }
 }
 
-/// Without any listener there is one, `public`.
-fn default_listeners() -> BTreeMap<ListenerId, Listener> {
+/// The listeners and their names. Without any there is one, `public`.
+fn listeners(t: &mut Table<'_>) -> (BTreeMap<ListenerId, Listener>, Names) {
+    let (kind, place) = ("listener", String::from("[listener.NAME]"));
+    let listeners = t.get("listener", server::listeners).unwrap_or_default();
+    if t.names("listener").is_none_or(|names| !names.is_empty()) {
+        // The names of the file and not of what was read: a listener that is wrong is not also unknown.
+        return (listeners, Names::below(t, "listener", kind, place));
+    }
     let address = SocketAddr::from((Ipv4Addr::UNSPECIFIED, 3090));
-    let listener = Listener { address, tls: None, h2c: false };
-    ListenerId::parse("public").into_iter().map(|name| (name, listener.clone())).collect()
+    let public = Listener { address, tls: None, h2c: false };
+    let listeners: BTreeMap<_, _> = ListenerId::parse("public").map(|name| (name, public)).into_iter().collect();
+    let names = Names::given(kind, place, listeners.keys().map(ListenerId::as_str));
+    (listeners, names)
 }
 
 fn services(t: &mut Table<'_>, around: &Around) -> BTreeMap<ServiceId, ServiceSpec> {

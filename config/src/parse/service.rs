@@ -70,14 +70,14 @@ pub(super) fn service(t: &mut Table<'_>, around: &Around, claims: &mut Claims) -
 
 /// The stable target: the only one, unless the file says which.
 fn stable(t: &mut Table<'_>, names: &Names) -> Option<TargetId> {
-    if t.has("stable") {
+    if let (false, Some(only)) = (t.has("stable"), names.only()) {
+        return t.get_or("stable", TargetId::parse(only).ok(), |_| None).flatten();
+    }
+    if names.silent() {
         return t.get("stable", |node| names.text(node, TargetId::parse));
     }
-    match names.only() {
-        Some(name) => TargetId::parse(name).ok(),
-        None if names.silent() => None,
-        None => t.require("stable", &format!("say which target carries the service ({})", names.listed()), |_| None),
-    }
+    let advice = format!("say which target carries the service ({})", names.listed());
+    t.require("stable", &advice, |node| names.text(node, TargetId::parse))
 }
 
 fn targets(node: Node<'_>, advice: &str) -> Option<BTreeMap<TargetId, TargetSpec>> {

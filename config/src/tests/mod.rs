@@ -6,6 +6,7 @@ mod examples;
 mod problems;
 mod properties;
 mod round_trip;
+mod values;
 
 use crate::{Config, parse};
 

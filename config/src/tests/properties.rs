@@ -15,6 +15,7 @@ use crate::*;
 fn check(text: &str) {
     match parse(text) {
         Ok(config) => {
+            hangs_together(&config);
             described(&config);
         }
         Err(problems) => {
@@ -25,6 +26,29 @@ fn check(text: &str) {
                 assert!(!problem.message.is_empty() && !problem.to_string().contains('\n'), "{problem:?}");
             }
             assert_eq!(problems.to_string().lines().count(), problems.iter().count());
+        }
+    }
+}
+
+/// What the rest of the program relies on without looking.
+fn hangs_together(config: &Config) {
+    assert!(!config.listeners.is_empty() && !config.services.is_empty());
+    for (name, service) in &config.services {
+        let target = |target: &TargetId| assert!(service.targets.contains_key(target), "{name}: {target}");
+        target(&service.stable);
+        service.split.iter().for_each(|(to, _)| target(to));
+        service.rules.iter().for_each(|rule| target(&rule.to));
+        service.mirrors.values().for_each(|mirror| target(&mirror.to));
+        service.failover.iter().for_each(|failover| target(&failover.to));
+        assert!(service.failover.iter().all(|failover| failover.to != service.stable));
+        assert!(!service.routes.is_empty() && service.mirrors.len() <= 32);
+        assert!(service.targets.values().all(|target| !target.endpoints.is_empty()));
+        assert!(service.listeners.iter().flatten().all(|listener| config.listeners.contains_key(listener)));
+        for flag in service.rules.iter().filter_map(|rule| rule.when.flag.as_ref()) {
+            assert!(config.flags.embedded.contains_key(&flag.name), "{name}: {}", flag.name);
+        }
+        if let HealthPolicy::Active(check) = &service.health {
+            assert!(check.fall > 0 && check.rise > 0 && !check.interval.is_zero() && !check.timeout.is_zero());
         }
     }
 }

@@ -131,6 +131,14 @@ endpoints = ["127.0.0.1:3002"]
                 "line 1: serve: unknown key: did you mean server?",
             ),
             (
+                r#"[service.web]
+stabel = "green"
+[service.web.target.green]
+endpoints = ["127.0.0.1:3001"]
+"#,
+                "line 2: service.web.stabel: unknown key: did you mean stable?",
+            ),
+            (
                 r#"[service.web.targets.a]
 endpoints=["a:1"]"#,
                 r#"line 1: service.web.target: missing: a service needs a target: add [service.web.target.NAME] with endpoints = ["127.0.0.1:3001"]

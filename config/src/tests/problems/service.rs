@@ -56,6 +56,10 @@ fn stable_is_a_declared_target() {
                 r#"line 2: service.web.stable: there is no target "red": declare it in [service.web.target.NAME] or use one of blue, green"#,
             ),
             (r#"stable = "gren""#, r#"line 2: service.web.stable: there is no target "gren": did you mean green?"#),
+            (
+                r#"stabel = "green""#,
+                "line 1: service.web.stable: missing: say which target carries the service (blue, green)\nline 2: service.web.stabel: unknown key: did you mean stable?",
+            ),
             ("", "line 1: service.web.stable: missing: say which target carries the service (blue, green)"),
         ],
     );
@@ -96,6 +100,10 @@ fn listeners_of_a_service_exist_and_are_named_once() {
             (
                 r#"listeners = ["publik"]"#,
                 r#"line 3: service.web.listeners[0]: there is no listener "publik": did you mean public?"#,
+            ),
+            (
+                "listeners = [\"x\"]\n[listener]",
+                r#"line 3: service.web.listeners[0]: there is no listener "x": declare it in [listener.NAME] or use one of public"#,
             ),
             (r#"listeners = "public""#, "line 3: service.web.listeners: expected a list, not a string"),
         ],
