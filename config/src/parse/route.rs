@@ -61,42 +61,60 @@ pub(super) fn host_name(text: &str) -> Result<String, String> {
     Ok(text.to_ascii_lowercase())
 }
 
-/// A path prefix.
+/// A path prefix, in its one form: two spellings of a path are the same path, and match the same requests.
 pub(super) fn path(node: Node<'_>) -> Option<String> {
-    node.parsed(path_prefix)
+    node.parsed(|text| path_prefix(text).map_err(|why| format!("{} is not a path prefix: {why}", quoted(text))))
 }
 
-fn path_prefix(text: &str) -> Result<String, String> {
-    let bad = |why: &str| Err(format!("{} is not a path prefix: {why}", quoted(text)));
+fn path_prefix(text: &str) -> Result<String, &'static str> {
     if !text.starts_with('/') {
-        return bad("begin it with '/'");
+        return Err("begin it with '/'");
     }
     if text == "/" {
         return Ok(text.into());
     }
     if text.ends_with('/') {
-        return bad("leave the trailing '/' out, it matches everything below it anyway");
+        return Err("leave the trailing '/' out, it matches everything below it anyway");
     }
     if text.contains(['?', '#']) {
-        return bad("leave query and fragment out");
+        return Err("leave query and fragment out");
     }
-    if text.bytes().any(|b| !b.is_ascii_graphic()) {
-        return bad("write other than plain characters as %XX");
+    if text.contains('\\') || text.bytes().any(|b| !b.is_ascii_graphic()) {
+        return Err("write other than plain characters as %XX");
     }
-    for segment in text.split('/').skip(1) {
-        // A client may write a dot as %2e, and it means the same.
-        match segment.to_ascii_lowercase().replace("%2e", ".").as_str() {
-            "" => return bad("it has an empty segment ('//')"),
-            "." | ".." => return bad("no request ever has '.' or '..' as a segment"),
-            _ => {}
+    if text.contains("//") {
+        return Err("it has an empty segment ('//')");
+    }
+    let (canonical, plain) = unescape(text).ok_or("a '%' is followed by two hexadecimal digits, not by 00")?;
+    // A request that an origin might resolve to another path is refused, so a route for it would never match.
+    let mut segments = plain.split(['/', '\\']).map(|segment| segment.split(';').next().unwrap_or_default());
+    if segments.any(|segment| matches!(segment, "." | "..")) {
+        return Err("no request ever has '.' or '..' as a segment");
+    }
+    Ok(canonical)
+}
+
+/// The text with escapes only where they are needed (RFC 3986, 2.3), in upper case, and the text without any.
+fn unescape(text: &str) -> Option<(String, String)> {
+    let (first, rest) = text.split_once('%').unwrap_or((text, ""));
+    let (mut canonical, mut plain) = (String::from(first), String::from(first));
+    if first.len() == text.len() {
+        return Some((canonical, plain));
+    }
+    for part in rest.split('%') {
+        let (digits, tail) = part.split_at_checked(2)?;
+        let digits = digits.bytes().all(|b| b.is_ascii_hexdigit()).then_some(digits)?;
+        let byte = u8::from_str_radix(digits, 16).ok().filter(|byte| *byte != 0)?;
+        let unreserved = byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'.' | b'_' | b'~');
+        if unreserved {
+            canonical.push(char::from(byte));
+        } else {
+            canonical.push('%');
+            canonical.push_str(&digits.to_ascii_uppercase());
         }
-        let mut rest = segment;
-        while let Some((_, after)) = rest.split_once('%') {
-            if !after.get(..2).is_some_and(|hex| hex.bytes().all(|b| b.is_ascii_hexdigit())) {
-                return bad("a '%' is followed by two hexadecimal digits");
-            }
-            rest = after;
-        }
+        plain.push(char::from(byte));
+        canonical.push_str(tail);
+        plain.push_str(tail);
     }
-    Ok(text.into())
+    Some((canonical, plain))
 }

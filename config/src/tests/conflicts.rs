@@ -22,6 +22,11 @@ fn two_services_cannot_have_the_same_route_on_one_listener() {
             "routes = [{ path = '/x' }, { host = 'a.com', path = '/x', strip = true }]",
             format!("line 5: service.other.routes[1]: a.com/x {belongs}"),
         ),
+        (
+            "routes = [{ path = '/~a%2F' }]",
+            "routes = [{ path = '/%7ea%2f' }]",
+            format!("line 5: service.other.routes[0]: */~a%2F {belongs}"),
+        ),
         ("listeners = ['x']", "", format!("line 4: service.other.routes: */ {belongs}")),
         ("", "listeners = ['y']", format!("line 4: service.other.routes: */ {belongs}")),
         ("listeners = ['x']", "listeners = ['y', 'x']", format!("line 4: service.other.routes: */ {belongs}")),

@@ -80,8 +80,25 @@ fn hosts_lose_their_case_and_keep_their_kind() {
         ("10.0.0.1", RouteHost::Exact("10.0.0.1".into())),
         ("[0:0::1]", RouteHost::Exact("[::1]".into())),
     ] {
-        let routes = service(&format!("routes = [{{ host = '{text}', path = '/a-b/c.d/%7Ex', strip = true }}]")).routes;
-        assert_eq!(routes, [RouteSpec { host, path: "/a-b/c.d/%7Ex".into(), strip: true }], "{text}");
+        let routes = service(&format!("routes = [{{ host = '{text}', path = '/a-b/c.d/~x', strip = true }}]")).routes;
+        assert_eq!(routes, [RouteSpec { host, path: "/a-b/c.d/~x".into(), strip: true }], "{text}");
+    }
+}
+
+#[test]
+fn paths_have_one_spelling() {
+    for (text, path) in [
+        ("/", "/"),
+        ("/a", "/a"),
+        ("/%7eme/%41", "/~me/A"),
+        ("/a%2fb/%c3%a4", "/a%2Fb/%C3%A4"),
+        ("/a%25", "/a%25"),
+        ("/.../a;b=..", "/.../a;b=.."),
+        ("/.well-known", "/.well-known"),
+    ] {
+        assert_eq!(service(&format!("routes = [{{ path = '{text}' }}]")).routes[0].path, path, "{text}");
+        let again = service(&format!("routes = [{{ path = '{path}' }}]"));
+        assert_eq!(again.routes[0].path, path, "the canonical form stays as it is");
     }
 }
 
@@ -139,4 +156,11 @@ fn a_split_may_leave_stable_without_traffic() {
     let service = config.services.get("s").unwrap();
     assert_eq!(service.stable.as_str(), "a");
     assert_eq!(service.split, Split::all(TargetId::parse("b").unwrap()));
+}
+
+#[test]
+fn a_file_from_an_editor_of_another_system_means_the_same() {
+    let text = "\u{feff}[service.s]\r\ndrain = '5s'\r\ntarget.t.endpoints = ['a:1']\r\n";
+    assert_eq!(accepted(text).services.get("s").unwrap().drain, Duration::from_secs(5));
+    assert_eq!(super::refused(&text.replace("5s", "5")).split_once(": ").unwrap().0, "line 2");
 }

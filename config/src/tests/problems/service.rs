@@ -175,6 +175,26 @@ fn paths_of_routes_are_checked() {
         web,
         &[
             (
+                r#"routes = [{ path = "/a/..;x/b" }]"#,
+                r#"line 3: service.web.routes[0].path: "/a/..;x/b" is not a path prefix: no request ever has '.' or '..' as a segment"#,
+            ),
+            (
+                r#"routes = [{ path = "/a%2f..%5Cb" }]"#,
+                r#"line 3: service.web.routes[0].path: "/a%2f..%5Cb" is not a path prefix: no request ever has '.' or '..' as a segment"#,
+            ),
+            (
+                r#"routes = [{ path = "/%2e" }]"#,
+                r#"line 3: service.web.routes[0].path: "/%2e" is not a path prefix: no request ever has '.' or '..' as a segment"#,
+            ),
+            (
+                r#"routes = [{ path = "/a%00" }]"#,
+                r#"line 3: service.web.routes[0].path: "/a%00" is not a path prefix: a '%' is followed by two hexadecimal digits, not by 00"#,
+            ),
+            (
+                r#"routes = [{ path = "/a%" }]"#,
+                r#"line 3: service.web.routes[0].path: "/a%" is not a path prefix: a '%' is followed by two hexadecimal digits, not by 00"#,
+            ),
+            (
                 r#"routes = [{ path = "" }]"#,
                 r#"line 3: service.web.routes[0].path: "" is not a path prefix: begin it with '/'"#,
             ),
@@ -216,11 +236,11 @@ fn paths_of_routes_are_checked() {
             ),
             (
                 r#"routes = [{ path = "/a%2" }]"#,
-                r#"line 3: service.web.routes[0].path: "/a%2" is not a path prefix: a '%' is followed by two hexadecimal digits"#,
+                r#"line 3: service.web.routes[0].path: "/a%2" is not a path prefix: a '%' is followed by two hexadecimal digits, not by 00"#,
             ),
             (
                 r#"routes = [{ path = "/a%zz" }]"#,
-                r#"line 3: service.web.routes[0].path: "/a%zz" is not a path prefix: a '%' is followed by two hexadecimal digits"#,
+                r#"line 3: service.web.routes[0].path: "/a%zz" is not a path prefix: a '%' is followed by two hexadecimal digits, not by 00"#,
             ),
             (
                 r#"routes = [{ path = "/ü" }]"#,
