@@ -28,7 +28,7 @@ use std::{
 
 use bytes::Bytes;
 use pingora_http::RequestHeader;
-use tidegate_core::{Endpoint, EndpointIdx, Health, MirrorIdx, ServiceIdx, Snapshot, Target, stats::MirrorStats};
+use tidegate_core::{EndpointIdx, Health, MirrorIdx, ServiceIdx, Snapshot, Target, stats::MirrorStats};
 use tokio::{sync::oneshot, time::Instant};
 
 pub(crate) use self::compare::PrimaryTap;
@@ -137,7 +137,8 @@ fn next_endpoint(target: &Target, stats: &MirrorStats) -> Option<EndpointIdx> {
     }
     let turn = stats.turn.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
     [Health::Healthy, Health::Suspect].into_iter().find_map(|health| {
-        let usable = || target.endpoints.iter().enumerate().filter(move |(_, one)| can_be_used(one, health));
+        let usable =
+            || target.endpoints.iter().enumerate().filter(move |(_, one)| one.health == health && one.is_resolved());
         let weights: u32 = usable().map(|(_, one)| u32::from(one.weight)).sum();
         let mut at = turn.checked_rem(weights)?;
         for (position, endpoint) in usable() {
@@ -148,11 +149,6 @@ fn next_endpoint(target: &Target, stats: &MirrorStats) -> Option<EndpointIdx> {
         }
         None
     })
-}
-
-fn can_be_used(endpoint: &Endpoint, health: Health) -> bool {
-    let known = matches!(endpoint.address.host, tidegate_config::Host::Unix(_)) || !endpoint.sockets.is_empty();
-    endpoint.health == health && known
 }
 
 /// A copy whose request is still running. Dropping it before [`Copy::end`] aborts it: the shadow sees nothing of it.

@@ -360,6 +360,27 @@ async fn a_handshake_that_never_ends_is_cut_at_the_deadline() {
 }
 
 #[tokio::test]
+async fn no_task_outlives_its_copy_though_the_shadow_never_reads() {
+    let metrics = tokio::runtime::Handle::current().metrics();
+    for scheme in [Scheme::Http, Scheme::H2c] {
+        let mut shadow = Scripted::start_deaf(scheme).await;
+        let before = metrics.num_alive_tasks();
+        let scene = Scene::with(&[&shadow.address], r#"max_body = "16MiB""#, |_| {});
+        scene.copy(BodyKind::Unknown, &[&vec![0; 16 << 20]]);
+        shadow.open_connections(1).await;
+        pass_deadline().await;
+        assert_eq!(scene.ended().await, [("timeout", 1)]);
+        drop(scene);
+        let waiting = StdInstant::now();
+        while metrics.num_alive_tasks() > before {
+            assert!(waiting.elapsed() < Duration::from_secs(10), "{scheme:?}: tasks are still alive");
+            tokio::task::yield_now().await;
+        }
+        tokio::time::resume();
+    }
+}
+
+#[tokio::test]
 async fn an_early_answer_does_not_cut_the_body() {
     let mut shadow = Scripted::start(Script::AnswerEarly(answer(200, "", "early"))).await;
     let scene = Scene::with(&[&shadow.address], r#"max_body = "8MiB""#, |_| {});

@@ -28,6 +28,9 @@ use tokio_rustls::rustls::{
 
 use super::Trust;
 
+/// How long a test waits for what must happen: it fails then and does not hang.
+const PATIENCE: Duration = Duration::from_secs(60);
+
 /// What an endpoint does with each request (HTTP/1.1).
 #[derive(Clone)]
 pub(crate) enum Script {
@@ -149,6 +152,18 @@ impl Scripted {
         })
     }
 
+    /// Accepts and never reads, in one task for all connections.
+    pub(crate) async fn start_deaf(scheme: Scheme) -> Self {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let host = Host::Ip(listener.local_addr().unwrap());
+        Self::run(EndpointAddress { scheme, host }, move |reports| async move {
+            let mut kept = Vec::new();
+            loop {
+                kept.push((listener.accept().await.unwrap(), reports.opened()));
+            }
+        })
+    }
+
     /// HTTP/2 in clear text, or TLS with this ALPN; answers with 200 and `body`.
     pub(crate) async fn start_hyper(scheme: Scheme, alpn: &'static str, body: &'static str) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
@@ -191,7 +206,7 @@ impl Scripted {
 
     /// The next request that it receives.
     pub(crate) async fn received(&mut self) -> Received {
-        self.requests.recv().await.unwrap()
+        tokio::time::timeout(PATIENCE, self.requests.recv()).await.expect("no request came").unwrap()
     }
 
     /// A request that it has received already, if there is one.
@@ -201,7 +216,8 @@ impl Scripted {
 
     /// Waits until this many connections are open.
     pub(crate) async fn open_connections(&mut self, expected: usize) {
-        self.open.wait_for(|open| *open == expected).await.unwrap();
+        let waited = tokio::time::timeout(PATIENCE, self.open.wait_for(|open| *open == expected)).await.map(drop);
+        assert!(waited.is_ok(), "{} connections are open, not {expected}", *self.open.borrow());
     }
 
     /// Connections that it has accepted so far.
