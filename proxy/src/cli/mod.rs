@@ -1,18 +1,133 @@
 //! The command line: one verb, one call of the admin API.
+//!
+//! Results go to stdout, everything else to stderr. Exit codes: 0 done, 1 refused or failed, 2 bad usage or
+//! configuration.
 
 use std::process::ExitCode;
 
-use clap::Parser;
+use clap::{ArgMatches, CommandFactory, FromArgMatches, parser::ValueSource};
 
+mod address;
 mod args;
+mod change;
+mod check;
+mod client;
+mod describe;
+mod error;
+mod events;
+mod explain;
+mod init;
+mod output;
+mod read;
+mod session;
+mod status;
+mod table;
+mod view;
 
 pub(crate) use args::{LogFormat, ServeArgs};
 
-use args::{Cli, Command};
+use args::{Cli, Command, MirrorCommand, TargetCommand};
+use error::{CliError, Format};
+use session::Session;
 
 /// Runs the verb that the arguments name.
 pub(crate) fn main() -> ExitCode {
-    match Cli::parse().command {
-        Command::Serve(args) => crate::serve::run(&args),
+    let parsed = Cli::command().try_get_matches().and_then(|matches| {
+        let cli = Cli::from_arg_matches(&matches)?;
+        Ok((cli, token_source(&matches)))
+    });
+    match parsed {
+        Ok((cli, token)) => run(cli, token),
+        Err(error) => {
+            // Help and version are "errors" too, which end with 0. Nothing can be done when printing fails.
+            let _ = error.print();
+            ExitCode::from(u8::try_from(error.exit_code()).unwrap_or(error::USAGE))
+        }
     }
 }
+
+/// Where the token came from: a global argument belongs to the verb that it was given to.
+fn token_source(matches: &ArgMatches) -> Option<ValueSource> {
+    let deeper = matches.subcommand().and_then(|(_, matches)| token_source(matches));
+    let here = matches.try_contains_id("token").unwrap_or(false).then(|| matches.value_source("token")).flatten();
+    deeper.or(here)
+}
+
+fn run(cli: Cli, token: Option<ValueSource>) -> ExitCode {
+    let format = cli.global.format();
+    let done = match &cli.command {
+        Command::Serve(args) => return crate::serve::run(args),
+        Command::Check(args) => return check::run(args, format),
+        Command::Init(args) => init::run(args, format),
+        Command::Completions(args) => completions(args.shell),
+        Command::Status(_)
+        | Command::Switch(_)
+        | Command::Split(_)
+        | Command::Failover(_)
+        | Command::Restore(_)
+        | Command::Target(_)
+        | Command::Mirror(_)
+        | Command::Explain(_)
+        | Command::Events(_)
+        | Command::History(_)
+        | Command::Reload(_)
+        | Command::Config => {
+            if token == Some(ValueSource::CommandLine) && format == Format::Text {
+                output::note("warning: arguments are visible to other users; give the token in TIDEGATE_TOKEN\n");
+            }
+            call(&cli)
+        }
+    };
+    match done {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            error.report(format);
+            ExitCode::from(error.code())
+        }
+    }
+}
+
+/// Runs a verb that talks to the admin API, on a runtime of its own.
+fn call(cli: &Cli) -> Result<(), CliError> {
+    let session = Session::new(&cli.global)?;
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .map_err(|error| CliError::Io { what: "cannot start".into(), error })?;
+    runtime.block_on(verb(&session, &cli.command))
+}
+
+async fn verb(session: &Session, command: &Command) -> Result<(), CliError> {
+    match command {
+        Command::Status(args) => status::run(session, args).await,
+        Command::Switch(args) => change::switch(session, args).await,
+        Command::Split(args) => change::split(session, args).await,
+        Command::Failover(args) => change::failover(session, args).await,
+        Command::Restore(args) => change::restore(session, args).await,
+        Command::Target(TargetCommand::Add(args)) => change::target_add(session, args).await,
+        Command::Target(TargetCommand::Remove(args)) => change::target_remove(session, args).await,
+        Command::Target(TargetCommand::Drain(args)) => change::target_drain(session, args).await,
+        Command::Mirror(MirrorCommand::Set(args)) => change::mirror_set(session, args).await,
+        Command::Mirror(MirrorCommand::Remove(args)) => change::mirror_remove(session, args).await,
+        Command::Mirror(MirrorCommand::Show(args)) => read::mirror(session, args).await,
+        Command::Explain(args) => explain::run(session, args).await,
+        Command::Events(args) => events::run(session, args).await,
+        Command::History(args) => read::history(session, args).await,
+        Command::Reload(args) => change::reload(session, args).await,
+        Command::Config => read::config(session).await,
+        // Invariant: `run` handles these itself; they need no admin API.
+        Command::Serve(_) | Command::Check(_) | Command::Init(_) | Command::Completions(_) => Ok(()),
+    }
+}
+
+/// Prints a completion script.
+fn completions(shell: clap_complete::Shell) -> Result<(), CliError> {
+    let mut script = Vec::new();
+    clap_complete::generate(shell, &mut Cli::command(), "tidegate", &mut script);
+    output::result(&String::from_utf8_lossy(&script))?;
+    Ok(())
+}
+
+#[cfg(test)]
+#[path = "tests.rs"]
+mod tests;

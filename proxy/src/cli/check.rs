@@ -1,0 +1,165 @@
+//! `tidegate check`: everything that is wrong with a configuration file, without running it.
+
+use std::{path::Path, process::ExitCode};
+
+use serde_json::json;
+use tidegate_config::{Config, Problems};
+
+use crate::cli::{
+    args::CheckArgs,
+    error::{self, CliError, Format},
+    output,
+};
+
+/// Services that a summary names before it only counts.
+const NAMED: usize = 10;
+
+/// Runs the verb. Problems end it with 2.
+pub(crate) fn run(args: &CheckArgs, format: Format) -> ExitCode {
+    let file = &args.config;
+    let text = match std::fs::read_to_string(file) {
+        Ok(text) => text,
+        Err(error) => {
+            let what = format!("cannot read {} (write one with `tidegate init`)", file.display());
+            CliError::Io { what, error }.report(format);
+            return ExitCode::from(error::USAGE);
+        }
+    };
+    let (report, code) = match tidegate_config::parse(&text) {
+        Ok(config) => (valid(file, &config, format), 0),
+        Err(problems) => (invalid(file, &problems, format), error::USAGE),
+    };
+    // The result of a check is its answer, and goes to stdout; a list of problems for people is a message.
+    let written = match (code, format) {
+        (0, _) | (_, Format::Json) => output::result(&report).map_err(CliError::from),
+        (_, Format::Text) => {
+            output::note(&report);
+            Ok(())
+        }
+    };
+    match written {
+        Ok(()) => ExitCode::from(code),
+        Err(error) => {
+            error.report(format);
+            ExitCode::from(code.max(error.code()))
+        }
+    }
+}
+
+/// One line per problem: file, line, path, message.
+fn invalid(file: &Path, problems: &Problems, format: Format) -> String {
+    if format == Format::Json {
+        let problems: Vec<_> = problems
+            .iter()
+            .map(|problem| json!({ "path": problem.path, "line": problem.line, "message": problem.message }))
+            .collect();
+        return format!("{}\n", json!({ "valid": false, "problems": problems }));
+    }
+    let line = |problem: &tidegate_config::Problem| {
+        let path = if problem.path.is_empty() { String::new() } else { format!("{}: ", problem.path) };
+        format!("{}:{}: {path}{}\n", file.display(), problem.line, problem.message)
+    };
+    problems.iter().map(line).collect()
+}
+
+/// A short summary of a valid file.
+fn valid(file: &Path, config: &Config, format: Format) -> String {
+    let targets: usize = config.services.values().map(|service| service.targets.len()).sum();
+    let services: Vec<_> = config.services.keys().map(ToString::to_string).collect();
+    let listeners: Vec<_> =
+        config.listeners.iter().map(|(name, listener)| format!("{name} {}", listener.address)).collect();
+    if format == Format::Json {
+        let document = json!({
+            "valid": true,
+            "services": services,
+            "targets": targets,
+            "listeners": config.listeners.iter()
+                .map(|(name, listener)| (name.to_string(), listener.address.to_string()))
+                .collect::<std::collections::BTreeMap<_, _>>(),
+        });
+        return format!("{document}\n");
+    }
+    format!(
+        "{} is valid\n  services   {}\n  targets    {targets}\n  listeners  {}\n",
+        file.display(),
+        some_of(&services),
+        some_of(&listeners)
+    )
+}
+
+/// How many there are, and the names of the first ones.
+fn some_of(names: &[String]) -> String {
+    let first: Vec<_> = names.iter().take(NAMED).map(String::as_str).collect();
+    match names.len() {
+        0 => "0".to_owned(),
+        all if all > NAMED => format!("{all}: {}, ...", first.join(", ")),
+        all => format!("{all}: {}", first.join(", ")),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const VALID: &str = "\
+[listener.public]
+address = \"127.0.0.1:3090\"
+[service.web]
+stable = \"green\"
+[service.web.target.green]
+endpoints = [\"127.0.0.1:3002\"]
+[service.web.target.blue]
+endpoints = [\"127.0.0.1:3001\"]
+";
+
+    #[test]
+    fn a_valid_file_is_summed_up() {
+        let config = tidegate_config::parse(VALID).unwrap();
+        assert_eq!(
+            valid(Path::new("t.toml"), &config, Format::Text),
+            "t.toml is valid\n  services   1: web\n  targets    2\n  listeners  1: public 127.0.0.1:3090\n"
+        );
+        let document: serde_json::Value =
+            serde_json::from_str(&valid(Path::new("t.toml"), &config, Format::Json)).unwrap();
+        assert_eq!(
+            document,
+            json!({"valid": true, "services": ["web"], "targets": 2, "listeners": {"public": "127.0.0.1:3090"}})
+        );
+    }
+
+    #[test]
+    fn every_problem_has_its_file_line_and_path() {
+        let text = VALID.replace("\"green\"\n", "\"red\"\nspeed = 1\n");
+        let problems = tidegate_config::parse(&text).unwrap_err();
+        let shown = invalid(Path::new("t.toml"), &problems, Format::Text);
+        let lines: Vec<_> = shown.lines().collect();
+        assert_eq!(lines.len(), 2, "{shown}");
+        assert!(lines[0].starts_with("t.toml:4: service.web.stable: "), "{shown}");
+        assert!(lines[1].starts_with("t.toml:5: service.web.speed: "), "{shown}");
+
+        let document: serde_json::Value =
+            serde_json::from_str(&invalid(Path::new("t.toml"), &problems, Format::Json)).unwrap();
+        assert_eq!(document["valid"], false);
+        assert_eq!(document["problems"][1]["path"], "service.web.speed");
+        assert_eq!(document["problems"][1]["line"], 5);
+    }
+
+    #[test]
+    fn text_that_is_not_toml_is_a_problem_of_its_line() {
+        let problems = tidegate_config::parse("[server]\nthreads = = 2\n").unwrap_err();
+        assert!(invalid(Path::new("t.toml"), &problems, Format::Text).starts_with("t.toml:2: "));
+    }
+
+    #[test]
+    fn a_file_that_cannot_be_read_is_a_bad_configuration() {
+        let args = CheckArgs { config: "/nowhere/tidegate.toml".into() };
+        assert_eq!(run(&args, Format::Text), ExitCode::from(2));
+    }
+
+    #[test]
+    fn many_services_are_counted_and_not_all_named() {
+        let names: Vec<_> = (0..11).map(|n| format!("s{n}")).collect();
+        assert_eq!(some_of(&names), "11: s0, s1, s2, s3, s4, s5, s6, s7, s8, s9, ...");
+        assert_eq!(some_of(&[]), "0");
+    }
+}

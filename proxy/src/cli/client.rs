@@ -1,0 +1,242 @@
+//! Calls of the admin API: one connection and one deadline each.
+//!
+//! A call is never repeated: whoever is not sure whether a change was made must look first.
+
+use std::{fmt, io, time::Duration};
+
+use bytes::Bytes;
+use http::{Method, Request, Response, StatusCode, header};
+use http_body_util::{BodyExt, Full, Limited};
+use hyper::{body::Incoming, client::conn::http1::SendRequest};
+use hyper_util::rt::TokioIo;
+use serde_json::Value;
+use tokio::{
+    net::{TcpStream, UnixStream},
+    time::timeout,
+};
+
+use crate::cli::{
+    address::ServerAddress,
+    error::{CliError, Problem, TokenGiven},
+};
+
+/// Longest time of a whole call. The slowest call is a switch that probes its new target first.
+const DEADLINE: Duration = Duration::from_secs(10);
+
+/// Longest answer that is read: far above 10,000 services, and still a bound.
+const MAX_ANSWER: usize = 256 << 20;
+
+/// A token, kept out of every message.
+#[derive(Clone)]
+pub(crate) struct ApiToken(String);
+
+impl std::str::FromStr for ApiToken {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let text = text.trim();
+        // The text itself must not be in the message: it is a secret.
+        match http::HeaderValue::from_str(text) {
+            Ok(_) if !text.is_empty() => Ok(Self(text.to_owned())),
+            _ => Err("a token is one line of visible characters".into()),
+        }
+    }
+}
+
+impl fmt::Debug for ApiToken {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("***")
+    }
+}
+
+/// A client of one admin API.
+#[derive(Debug)]
+pub(crate) struct Client {
+    server: ServerAddress,
+    token: Option<ApiToken>,
+    deadline: Duration,
+}
+
+/// One call.
+#[derive(Debug)]
+pub(crate) struct Call {
+    /// The method.
+    pub(crate) method: Method,
+    /// Path and query.
+    pub(crate) path: String,
+    /// The body, as JSON.
+    pub(crate) body: Option<Value>,
+    /// Only if this is still the generation.
+    pub(crate) if_match: Option<u64>,
+}
+
+impl Call {
+    /// Reads something.
+    pub(crate) fn get(path: impl Into<String>) -> Self {
+        Self { method: Method::GET, path: path.into(), body: None, if_match: None }
+    }
+
+    /// Asks for something.
+    pub(crate) fn post(path: impl Into<String>, body: Value) -> Self {
+        Self { method: Method::POST, path: path.into(), body: Some(body), if_match: None }
+    }
+}
+
+impl Client {
+    /// A client of the admin API at this address.
+    pub(crate) fn new(server: ServerAddress, token: Option<ApiToken>) -> Self {
+        Self { server, token, deadline: DEADLINE }
+    }
+
+    /// Makes a call; the answer's body if it succeeded.
+    pub(crate) async fn send(&self, call: &Call) -> Result<Bytes, CliError> {
+        let exchange = async {
+            let answer = self.exchange(call, "application/json", None).await?;
+            self.body_of(answer).await
+        };
+        match timeout(self.deadline, exchange).await.unwrap_or_else(|_| Err(self.too_slow())) {
+            // Whether the proxy got it is not known: whoever asked has to look.
+            Err(CliError::Interrupted { server, cause }) if call.method != Method::GET => {
+                let cause = format!("{cause}; the change may have been made, see `tidegate status`");
+                Err(CliError::Interrupted { server, cause })
+            }
+            settled => settled,
+        }
+    }
+
+    /// Makes a call; the answer as JSON.
+    pub(crate) async fn json(&self, call: &Call) -> Result<Value, CliError> {
+        self.decode(&self.send(call).await?)
+    }
+
+    /// Reads an answer of this API as a value.
+    pub(crate) fn decode<T: serde::de::DeserializeOwned>(&self, body: &[u8]) -> Result<T, CliError> {
+        serde_json::from_slice(body).map_err(|error| self.foreign(format!("its answer is not as expected: {error}")))
+    }
+
+    /// Opens the stream of events after `last_seen`. Only its beginning has a deadline.
+    pub(crate) async fn follow(&self, path: &str, last_seen: Option<u64>) -> Result<Incoming, CliError> {
+        let begin = async {
+            let answer = self.exchange(&Call::get(path), "text/event-stream", last_seen).await?;
+            let streams = answer
+                .headers()
+                .get(header::CONTENT_TYPE)
+                .is_some_and(|value| value.as_bytes().starts_with(b"text/event-stream"));
+            if streams { Ok(answer.into_body()) } else { Err(self.foreign("it does not stream events".into())) }
+        };
+        timeout(self.deadline, begin).await.unwrap_or_else(|_| Err(self.too_slow()))
+    }
+
+    /// Sends the request and reads the head of the answer; anything but a success is an error.
+    async fn exchange(&self, call: &Call, accept: &str, last: Option<u64>) -> Result<Response<Incoming>, CliError> {
+        let request = self.request(call, accept, last)?;
+        let mut connection = self.connect().await?;
+        let answer = connection.send_request(request).await.map_err(|error| self.broken(&error))?;
+        if answer.status().is_success() {
+            return Ok(answer);
+        }
+        let status = answer.status();
+        let body = self.body_of(answer).await?;
+        Err(self.refusal(status, &body))
+    }
+
+    fn request(&self, call: &Call, accept: &str, last: Option<u64>) -> Result<Request<Full<Bytes>>, CliError> {
+        let mut request = Request::builder()
+            .method(call.method.clone())
+            .uri(&call.path)
+            .header(header::HOST, self.server.authority())
+            .header(header::USER_AGENT, concat!("tidegate/", env!("CARGO_PKG_VERSION")))
+            .header(header::ACCEPT, accept);
+        if let Some(token) = &self.token {
+            request = request.header(header::AUTHORIZATION, format!("Bearer {}", token.0));
+        }
+        if let Some(generation) = call.if_match {
+            request = request.header(header::IF_MATCH, format!("\"{generation}\""));
+        }
+        if let Some(seq) = last {
+            request = request.header("last-event-id", seq);
+        }
+        let body = match &call.body {
+            None => Bytes::new(),
+            Some(value) => {
+                request = request.header(header::CONTENT_TYPE, "application/json");
+                Bytes::from(value.to_string())
+            }
+        };
+        request.body(Full::new(body)).map_err(|error| CliError::Usage(format!("this cannot be sent: {error}")))
+    }
+
+    /// Opens a connection; it is driven by a task of its own and ends with the answer.
+    async fn connect(&self) -> Result<SendRequest<Full<Bytes>>, CliError> {
+        match &self.server {
+            ServerAddress::Tcp { host, port } => {
+                let stream = TcpStream::connect((host.as_str(), *port)).await.map_err(|e| self.unreachable(&e))?;
+                self.handshake(stream).await
+            }
+            ServerAddress::Unix(path) => {
+                let stream = UnixStream::connect(path).await.map_err(|e| self.unreachable(&e))?;
+                self.handshake(stream).await
+            }
+        }
+    }
+
+    async fn handshake<S>(&self, stream: S) -> Result<SendRequest<Full<Bytes>>, CliError>
+    where
+        S: tokio::io::AsyncRead + tokio::io::AsyncWrite + Send + Unpin + 'static,
+    {
+        let (sender, connection) =
+            hyper::client::conn::http1::handshake(TokioIo::new(stream)).await.map_err(|error| self.broken(&error))?;
+        // Its errors come back to the request as well.
+        tokio::spawn(connection);
+        Ok(sender)
+    }
+
+    async fn body_of(&self, answer: Response<Incoming>) -> Result<Bytes, CliError> {
+        match Limited::new(answer.into_body(), MAX_ANSWER).collect().await {
+            Ok(body) => Ok(body.to_bytes()),
+            Err(error) => Err(self.interrupted(format!("broke off its answer: {error}"))),
+        }
+    }
+
+    fn refusal(&self, status: StatusCode, body: &[u8]) -> CliError {
+        let token = if self.token.is_some() { TokenGiven::Yes } else { TokenGiven::No };
+        match Problem::parse(status, body, token) {
+            Some(problem) => CliError::Refused(Box::new(problem)),
+            None => self.foreign(format!("it answered {status}")),
+        }
+    }
+
+    fn unreachable(&self, error: &io::Error) -> CliError {
+        let cause = match error.kind() {
+            io::ErrorKind::ConnectionRefused => "connection refused".to_owned(),
+            io::ErrorKind::NotFound => "there is no such socket".to_owned(),
+            io::ErrorKind::PermissionDenied => "permission denied".to_owned(),
+            _ => error.to_string(),
+        };
+        CliError::Unreachable { server: self.server.clone(), cause }
+    }
+
+    fn broken(&self, error: &hyper::Error) -> CliError {
+        if error.is_parse() {
+            return self.foreign("it does not speak HTTP/1.1".into());
+        }
+        self.interrupted(format!("closed the connection without an answer: {error}"))
+    }
+
+    fn too_slow(&self) -> CliError {
+        self.interrupted(format!("gave no answer within {} s", self.deadline.as_secs()))
+    }
+
+    /// The connection broke.
+    pub(crate) fn interrupted(&self, cause: impl Into<String>) -> CliError {
+        CliError::Interrupted { server: self.server.clone(), cause: cause.into() }
+    }
+
+    fn foreign(&self, what: String) -> CliError {
+        CliError::Foreign { server: self.server.clone(), what }
+    }
+}
+
+#[cfg(test)]
+#[path = "client_tests.rs"]
+mod tests;

@@ -1,0 +1,95 @@
+//! What happened, in one line for people.
+
+use tidegate_admin::dto::{EventKind, Weights, event::HealthView};
+
+use crate::cli::output::{Ink, printable};
+
+/// An event in words.
+pub(crate) fn describe(event: &EventKind) -> (Ink, String) {
+    use EventKind as E;
+    let (ink, text) = match event {
+        E::Switched { service, from, to } => (Ink::Strong, format!("{service}: switched from {from} to {to}")),
+        E::SplitChanged { service, from, to } => {
+            (Ink::Strong, format!("{service}: split {} (was {})", weights(to), weights(from)))
+        }
+        E::FailedOver { service, from, to, cause: _, reason } => {
+            (Ink::Bad, format!("{service}: failed over from {from} to {to}: {reason}"))
+        }
+        E::FailingBack { service, share } => (Ink::Warn, format!("{service}: failing back, {} % still moved", share.0)),
+        E::Restored { service, to, reason } => (Ink::Good, format!("{service}: restored to {to}: {reason}")),
+        E::HealthChanged { service, target, endpoint, from, to, reason } => {
+            let (from, to, ink) = (health(*from).0, health(*to).0, health(*to).1);
+            (ink, format!("{service}: {target} {endpoint} is {to} (was {from}): {reason}"))
+        }
+        E::TargetChanged { service, target } => (Ink::Plain, format!("{service}: target {target} set")),
+        E::TargetRemoved { service, target } => (Ink::Plain, format!("{service}: target {target} removed")),
+        E::TargetDrained { service, target } => (Ink::Plain, format!("{service}: target {target} drains")),
+        E::MirrorChanged { service, mirror } => (Ink::Plain, format!("{service}: mirror {mirror} set")),
+        E::MirrorRemoved { service, mirror } => (Ink::Plain, format!("{service}: mirror {mirror} removed")),
+        E::Reloaded { services, differences } => {
+            (Ink::Plain, with_list(format!("configuration loaded, {services} services"), differences))
+        }
+        E::ReloadRejected { problems } => {
+            (Ink::Bad, with_list("configuration refused, nothing changed".to_owned(), problems))
+        }
+        E::Unsaved { reason } => {
+            (Ink::Bad, format!("the state could not be saved and holds until a restart: {reason}"))
+        }
+    };
+    (ink, printable(&text))
+}
+
+fn with_list(text: String, list: &[String]) -> String {
+    if list.is_empty() { text } else { format!("{text}; {}", list.join("; ")) }
+}
+
+fn weights(weights: &Weights) -> String {
+    weights.iter().map(|(target, percent)| format!("{target}={}", percent.0)).collect::<Vec<_>>().join(" ")
+}
+
+/// A health in a word and a colour.
+fn health(health: HealthView) -> (&'static str, Ink) {
+    match health {
+        HealthView::Unknown => ("unknown", Ink::Dim),
+        HealthView::Healthy => ("healthy", Ink::Good),
+        HealthView::Suspect => ("suspect", Ink::Warn),
+        HealthView::Unhealthy => ("unhealthy", Ink::Bad),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    fn check(event: serde_json::Value, ink: Ink, text: &str) {
+        let event = serde_json::from_value(event).unwrap();
+        assert_eq!(describe(&event), (ink, text.to_owned()));
+    }
+
+    #[test]
+    fn events_are_told_in_words() {
+        check(
+            json!({"type": "traffic.switched", "service": "web", "from": "green", "to": "blue"}),
+            Ink::Strong,
+            "web: switched from green to blue",
+        );
+        check(
+            json!({"type": "traffic.changed", "service": "web", "from": {"green": 100}, "to": {"green": 99.5, "blue": 0.5}}),
+            Ink::Strong,
+            "web: split blue=0.5 green=99.5 (was green=100)",
+        );
+        check(
+            json!({"type": "endpoint.health", "service": "web", "target": "green", "endpoint": "127.0.0.1:1",
+                "from": "healthy", "to": "unhealthy", "reason": "connection refused"}),
+            Ink::Bad,
+            "web: green 127.0.0.1:1 is unhealthy (was healthy): connection refused",
+        );
+        check(
+            json!({"type": "config.rejected", "problems": ["a: b", "c: d"]}),
+            Ink::Bad,
+            "configuration refused, nothing changed; a: b; c: d",
+        );
+    }
+}

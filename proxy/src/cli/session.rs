@@ -1,0 +1,123 @@
+//! What the verbs that talk to the admin API have in common.
+
+use serde_json::Value;
+
+use crate::cli::{
+    address::ServerAddress,
+    args::{ChangeArgs, DEFAULT_SERVER, GlobalArgs},
+    client::{ApiToken, Call, Client},
+    error::{CliError, Format},
+    output::{self, Colours, Screen},
+};
+
+/// A client and how its answers are shown.
+#[derive(Debug)]
+pub(crate) struct Session {
+    /// The client.
+    pub(crate) client: Client,
+    /// How results are written.
+    pub(crate) format: Format,
+    /// What stdout is.
+    pub(crate) screen: Screen,
+}
+
+/// Whether the operator is asked before a change.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Ask {
+    /// It moves or ends traffic at once: ask, where there is somebody to ask.
+    First,
+    /// It is gradual, or adds something.
+    Never,
+}
+
+impl Session {
+    /// Parses the global arguments. An empty variable is as good as none: compose files pass those.
+    pub(crate) fn new(global: &GlobalArgs) -> Result<Self, CliError> {
+        let server = global.server.as_deref().filter(|text| !text.is_empty()).unwrap_or(DEFAULT_SERVER);
+        let server: ServerAddress = server
+            .parse()
+            .map_err(|why| CliError::Usage(format!("--server (or TIDEGATE_ADMIN) {server:?} is wrong: {why}")))?;
+        let token = global.token.as_deref().filter(|text| !text.is_empty()).map(str::parse::<ApiToken>).transpose();
+        let token = token.map_err(|why| CliError::Usage(format!("--token (or TIDEGATE_TOKEN) is wrong: {why}")))?;
+        Ok(Self { client: Client::new(server, token), format: global.format(), screen: Screen::of_stdout() })
+    }
+
+    /// Whether results may carry colours.
+    pub(crate) fn colours(&self) -> Colours {
+        self.screen.colours()
+    }
+
+    /// Reads something and shows it: as it came, or in words.
+    pub(crate) async fn show(
+        &self,
+        call: &Call,
+        words: impl FnOnce(&Value, Colours) -> String,
+    ) -> Result<(), CliError> {
+        let answer = self.client.json(call).await?;
+        self.print(&answer, words)
+    }
+
+    /// Asks if need be, makes a change, and shows what it did.
+    pub(crate) async fn change(
+        &self,
+        mut call: Call,
+        what: &str,
+        ask: Ask,
+        args: &ChangeArgs,
+    ) -> Result<Value, CliError> {
+        let settled = args.yes || args.dry_run || ask == Ask::Never || !output::can_ask();
+        if !settled && !output::confirm(&format!("{what}?")) {
+            return Err(CliError::Declined);
+        }
+        call.if_match = args.if_match;
+        if args.dry_run {
+            call.path.push_str("?dry_run=true");
+        }
+        self.client.json(&call).await
+    }
+
+    /// Shows an answer: as it came, or in words.
+    pub(crate) fn print(&self, answer: &Value, words: impl FnOnce(&Value, Colours) -> String) -> Result<(), CliError> {
+        match self.format {
+            Format::Json => output::result(&format!("{answer}\n"))?,
+            Format::Text => output::result(&words(answer, self.colours()))?,
+        }
+        Ok(())
+    }
+}
+
+impl GlobalArgs {
+    /// How results and errors are written.
+    pub(crate) fn format(&self) -> Format {
+        if self.json { Format::Json } else { Format::Text }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn global(server: Option<&str>, token: Option<&str>) -> GlobalArgs {
+        GlobalArgs { server: server.map(Into::into), token: token.map(Into::into), json: false }
+    }
+
+    #[test]
+    fn empty_variables_are_as_good_as_none() {
+        assert!(Session::new(&global(Some(""), Some(""))).is_ok());
+        assert!(Session::new(&global(None, None)).is_ok());
+    }
+
+    #[test]
+    fn a_token_is_in_no_message() {
+        let error = Session::new(&global(None, Some("se\ncret"))).expect_err("two lines").to_string();
+        assert!(!error.contains("cret"), "{error}");
+        let session = Session::new(&global(None, Some("secret"))).expect("valid");
+        assert!(!format!("{session:?}").contains("secret"));
+    }
+
+    #[test]
+    fn a_wrong_server_is_bad_usage() {
+        let error = Session::new(&global(Some("https://h"), None)).expect_err("https");
+        assert_eq!(error.code(), 2);
+    }
+}

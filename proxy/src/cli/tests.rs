@@ -1,0 +1,125 @@
+use clap::Parser;
+
+use super::*;
+
+fn parse(line: &str) -> Result<Cli, clap::Error> {
+    Cli::try_parse_from(std::iter::once("tidegate").chain(line.split_whitespace()))
+}
+
+#[test]
+fn the_arguments_fit_together() {
+    Cli::command().debug_assert();
+}
+
+#[test]
+fn every_documented_verb_is_understood() {
+    for line in [
+        "serve -c a.toml --log-format json",
+        "check -c a.toml",
+        "init",
+        "init a.toml --force",
+        "status",
+        "status web --watch",
+        "switch web green --force --yes",
+        "split web green=95 blue=5",
+        "failover web blue -y",
+        "restore web --dry-run",
+        "target add web v2 127.0.0.1:1 https://h:443,weight=3",
+        "target remove web v2 --if-match 7",
+        "target drain web v2 --wait",
+        "mirror set web audit --to v3 --percent 0.5 --methods GET,POST --compare",
+        "mirror remove web audit",
+        "mirror show web audit",
+        "explain http://h/p -H x-beta:1 -X POST",
+        "events --follow --after 7",
+        "history -n 5",
+        "reload",
+        "config",
+        "completions bash",
+    ] {
+        parse(line).unwrap_or_else(|error| panic!("{line}: {error}"));
+        parse(&format!("--json --server unix:/a.sock {line}")).unwrap_or_else(|error| panic!("{line}: {error}"));
+        parse(&format!("{line} --json --token t")).unwrap_or_else(|error| panic!("{line}: {error}"));
+    }
+}
+
+#[test]
+fn bad_usage_ends_with_two() {
+    for line in [
+        "",
+        "steer",
+        "switch web",
+        "switch web/.. green",
+        "switch web -green",
+        "split web",
+        "split web green",
+        "split web green=101",
+        "split web green=0.001",
+        "split web green=1e1",
+        "split web green=-5",
+        "target add web v2",
+        "target add web v2 127.0.0.1",
+        "target add web v2 127.0.0.1:1,weight=0",
+        "target drain web v2 --wait --dry-run",
+        "mirror set web audit",
+        "explain http://h -H nocolon",
+        "serve --log-format xml",
+        "completions tcsh",
+        "status --if-match 7",
+    ] {
+        assert_eq!(parse(line).expect_err(line).exit_code(), 2, "{line}");
+    }
+}
+
+#[test]
+fn help_and_version_are_no_errors() {
+    for line in ["--help", "-h", "--version", "switch --help", "target add -h"] {
+        assert_eq!(parse(line).expect_err(line).exit_code(), 0, "{line}");
+    }
+}
+
+#[test]
+fn help_shows_no_secret_and_no_line_is_too_long() {
+    let mut command = Cli::command();
+    command.build();
+    let mut pending = vec![command];
+    while let Some(mut command) = pending.pop() {
+        let help = command.render_long_help().to_string();
+        for line in help.lines() {
+            assert!(line.chars().count() <= 120, "{}: {line}", command.get_name());
+        }
+        pending.extend(command.get_subcommands().cloned());
+    }
+    let token = Cli::command().get_arguments().find(|arg| arg.get_id() == "token").cloned().expect("a token argument");
+    assert!(token.is_hide_env_values_set());
+}
+
+#[test]
+fn endpoints_may_carry_a_weight() {
+    let endpoint: args::EndpointArg = "https://h:443,weight=3".parse().unwrap();
+    assert_eq!((endpoint.address.to_string().as_str(), endpoint.weight), ("https://h:443", Some(3)));
+    let endpoint: args::EndpointArg = "unix:/a=b.sock".parse().unwrap();
+    assert_eq!((endpoint.address.to_string().as_str(), endpoint.weight), ("unix:/a=b.sock", None));
+}
+
+#[test]
+fn a_token_on_the_command_line_is_known_as_such() {
+    let source = |line: &str| {
+        let words = std::iter::once("tidegate").chain(line.split_whitespace());
+        token_source(&Cli::command().try_get_matches_from(words).unwrap())
+    };
+    assert_eq!(source("status --token t"), Some(ValueSource::CommandLine));
+    assert_eq!(source("--token t status"), Some(ValueSource::CommandLine));
+    assert_eq!(source("--token t target drain web v2"), Some(ValueSource::CommandLine));
+    assert_ne!(source("status"), Some(ValueSource::CommandLine));
+}
+
+#[test]
+fn every_shell_gets_its_completions() {
+    use clap::ValueEnum;
+    for shell in clap_complete::Shell::value_variants() {
+        let mut script = Vec::new();
+        clap_complete::generate(*shell, &mut Cli::command(), "tidegate", &mut script);
+        assert!(String::from_utf8(script).unwrap().contains("failover"), "{shell}");
+    }
+}
