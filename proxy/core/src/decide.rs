@@ -92,7 +92,7 @@ pub enum Visitor {
 /// Header that pins a request to a target, and that names the target in an answer.
 pub const PIN_HEADER: HeaderName = HeaderName::from_static("x-tidegate-target");
 
-/// Cookie that pins a request to a target.
+/// Cookie that pins a request to a target: `<target>:<secret>`.
 pub const PIN_COOKIE: &str = "tidegate-target";
 
 /// Mirrors of a service that can copy one request: the bits of [`Forward::mirrors`].
@@ -298,7 +298,8 @@ impl<W: Watcher> Decision<'_, W> {
         let mut wanted = headers.first(PIN_HEADER.as_str());
         if wanted.is_none() {
             visit_cookie(headers, PIN_COOKIE, &mut |value| {
-                wanted = Some(value);
+                // What follows the colon is the secret, which the caller has checked.
+                wanted = value.split(|byte| *byte == b':').next();
                 false
             });
         }

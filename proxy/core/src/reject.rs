@@ -25,6 +25,8 @@ pub enum Reject {
     HeadTooLarge,
     /// The client was too slow.
     ClientTooSlow,
+    /// The request's body is not framed as HTTP wants it.
+    Malformed,
     /// A bound of the proxy is reached.
     Overloaded,
     /// A fault of the proxy itself.
@@ -35,7 +37,7 @@ impl Reject {
     /// The status of the answer.
     pub fn status(self) -> StatusCode {
         match self {
-            Self::BadHost | Self::BadPath => StatusCode::BAD_REQUEST,
+            Self::BadHost | Self::BadPath | Self::Malformed => StatusCode::BAD_REQUEST,
             Self::NoRoute => StatusCode::NOT_FOUND,
             Self::NoTarget | Self::Overloaded => StatusCode::SERVICE_UNAVAILABLE,
             Self::Unreachable | Self::BadAnswer => StatusCode::BAD_GATEWAY,
@@ -60,6 +62,7 @@ impl Reject {
             Self::BodyTooLarge => "the request body is too large",
             Self::HeadTooLarge => "the request head is too large",
             Self::ClientTooSlow => "the request did not arrive in time",
+            Self::Malformed => "the request is malformed",
             Self::Overloaded => "the proxy is at a limit, try again",
             Self::Internal => "internal error",
         }
@@ -78,6 +81,7 @@ impl Reject {
             Self::BodyTooLarge => "body_too_large",
             Self::HeadTooLarge => "head_too_large",
             Self::ClientTooSlow => "client_too_slow",
+            Self::Malformed => "malformed",
             Self::Overloaded => "overloaded",
             Self::Internal => "internal",
         }

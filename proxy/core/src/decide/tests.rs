@@ -75,7 +75,8 @@ fn pin_needs_authority_and_a_known_target() {
     let unauthorised = Request { pin_authorised: false, ..Request::get("/").pin("blue") };
     check(&scene, &unauthorised, ("green", "green", Reason::Split));
     check(&scene, &Request::get("/").pin("red"), ("green", "green", Reason::Split));
-    let cookie = Request { pin_authorised: true, ..Request::get("/").header("cookie", "a=b; tidegate-target=blue") };
+    let cookie =
+        Request { pin_authorised: true, ..Request::get("/").header("cookie", "a=b; tidegate-target=blue:secret") };
     check(&scene, &cookie, ("blue", "blue", Reason::Pin));
 }
 
