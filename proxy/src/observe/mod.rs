@@ -1,1 +1,4 @@
 //! What is shown of the process: logs, the access log, metrics.
+
+pub(crate) mod access_log;
+pub(crate) mod counters;

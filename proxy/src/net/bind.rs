@@ -1,0 +1,134 @@
+//! Listening sockets: one per address and worker, and a clear error when an address cannot be had.
+
+use std::{
+    io,
+    net::{SocketAddr, TcpListener},
+    path::PathBuf,
+    time::Duration,
+};
+
+use socket2::{Domain, Protocol, Socket, TcpKeepalive, Type};
+use tidegate_config::ListenerId;
+
+/// Connections that the kernel holds for a worker that has not accepted them yet.
+const BACKLOG: i32 = 4096;
+
+/// Unacknowledged data, or a window that stays closed, ends a connection after this time: the peer is gone.
+const USER_TIMEOUT: Duration = Duration::from_secs(60);
+
+/// Probes of idle connections find peers that went without a word (laptops, dropped NAT entries).
+const KEEPALIVE_IDLE: Duration = Duration::from_secs(60);
+const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(10);
+const KEEPALIVE_PROBES: u32 = 3;
+
+/// Why the data plane does not start.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum BindError {
+    /// The address cannot be had.
+    #[error("listener {listener}: cannot listen on {address}: {}", explain(.source, *.address))]
+    Address {
+        /// The listener.
+        listener: ListenerId,
+        /// Its address.
+        address: SocketAddr,
+        /// Why.
+        #[source]
+        source: io::Error,
+    },
+    /// Its certificate or key cannot be used.
+    #[error("listener {listener}: {path}: {reason}", path = .path.display())]
+    Tls {
+        /// The listener.
+        listener: ListenerId,
+        /// The file.
+        path: PathBuf,
+        /// What is wrong with it.
+        reason: String,
+    },
+    /// A worker could not be started.
+    #[error("cannot start a worker thread: {0}")]
+    Thread(#[source] io::Error),
+}
+
+fn explain(error: &io::Error, address: SocketAddr) -> String {
+    match error.kind() {
+        io::ErrorKind::AddrInUse => {
+            format!("the port is taken; stop what listens on port {} or change the listener's address", address.port())
+        }
+        io::ErrorKind::PermissionDenied => {
+            format!("no permission for port {}; ports below 1024 need the right CAP_NET_BIND_SERVICE", address.port())
+        }
+        io::ErrorKind::AddrNotAvailable => "this machine does not have the address".to_owned(),
+        _ => error.to_string(),
+    }
+}
+
+/// Listens `sockets` times on an address. With port 0, all of them listen on the port that the first one was given.
+pub(super) fn listen(address: SocketAddr, sockets: usize) -> io::Result<(SocketAddr, Vec<TcpListener>)> {
+    let first = socket(address)?;
+    // Bound without SO_REUSEPORT: otherwise a second process of the same user would silently take half of the clients.
+    first.bind(&address.into())?;
+    let bound =
+        first.local_addr()?.as_socket().ok_or_else(|| io::Error::other("the socket has no internet address"))?;
+    first.set_reuse_port(true)?;
+    let mut all = vec![first];
+    for _ in 1..sockets {
+        let next = socket(address)?;
+        next.set_reuse_port(true)?;
+        next.bind(&bound.into())?;
+        all.push(next);
+    }
+    for socket in &all {
+        socket.listen(BACKLOG)?;
+    }
+    Ok((bound, all.into_iter().map(TcpListener::from).collect()))
+}
+
+/// A socket whose options the accepted connections inherit.
+fn socket(address: SocketAddr) -> io::Result<Socket> {
+    let socket = Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
+    socket.set_reuse_address(true)?;
+    socket.set_nonblocking(true)?;
+    socket.set_tcp_nodelay(true)?;
+    socket.set_tcp_user_timeout(Some(USER_TIMEOUT))?;
+    socket.set_tcp_keepalive(
+        &TcpKeepalive::new().with_time(KEEPALIVE_IDLE).with_interval(KEEPALIVE_INTERVAL).with_retries(KEEPALIVE_PROBES),
+    )?;
+    Ok(socket)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn loopback(port: u16) -> SocketAddr {
+        SocketAddr::from(([127, 0, 0, 1], port))
+    }
+
+    #[test]
+    fn port_zero_gives_every_socket_the_same_port() {
+        let (bound, sockets) = listen(loopback(0), 3).unwrap();
+        assert_ne!(bound.port(), 0);
+        assert_eq!(sockets.len(), 3);
+        assert!(sockets.iter().all(|socket| socket.local_addr().unwrap() == bound));
+    }
+
+    #[test]
+    fn a_port_that_another_tidegate_has_is_refused() {
+        let (bound, _sockets) = listen(loopback(0), 2).unwrap();
+        assert_eq!(listen(bound, 2).unwrap_err().kind(), io::ErrorKind::AddrInUse);
+    }
+
+    #[test]
+    fn the_error_of_a_taken_port_names_listener_and_address_and_says_what_to_do() {
+        let error = BindError::Address {
+            listener: ListenerId::parse("public").unwrap(),
+            address: loopback(3090),
+            source: io::ErrorKind::AddrInUse.into(),
+        };
+        assert_eq!(
+            error.to_string(),
+            "listener public: cannot listen on 127.0.0.1:3090: the port is taken; stop what listens on port 3090 or change the listener's address"
+        );
+    }
+}

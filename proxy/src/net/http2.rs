@@ -1,0 +1,124 @@
+//! HTTP/2: one connection, a task for each stream. Limits are pingora's safe defaults.
+
+use std::{cell::Cell, rc::Rc, sync::Arc, time::Duration};
+
+use pingora_core::{
+    apps::HttpServerApp,
+    protocols::{
+        Digest,
+        http::{
+            ServerSession,
+            v2::server::{H2Accept, HttpSession, default_h2_options, handshake},
+        },
+    },
+};
+use tidegate_core::Reject;
+use tokio::{
+    sync::Notify,
+    task::spawn_local,
+    time::{Instant, sleep, timeout, timeout_at},
+};
+
+use super::{
+    link::{Client, Link, Stage, serving},
+    stream::ClientStream,
+    worker::House,
+};
+
+/// Malformed requests that a connection may send before it is closed, as in pingora's own loop.
+const MALFORMED_STREAMS: usize = 32;
+
+/// How long a connection has to take its GOAWAY.
+const FAREWELL: Duration = Duration::from_secs(1);
+
+/// Streams that run on a connection.
+#[derive(Debug, Default)]
+struct Streams {
+    running: Cell<usize>,
+    ended: Notify,
+}
+
+/// A stream that runs until this is dropped.
+struct RunningStream(Rc<Streams>);
+
+impl Streams {
+    fn begin(self: &Rc<Self>) -> RunningStream {
+        self.running.set(self.running.get() + 1);
+        RunningStream(Rc::clone(self))
+    }
+
+    /// Waits until no stream has run for this long.
+    async fn idle(&self, patience: Duration) {
+        while self.running.get() > 0 {
+            self.ended.notified().await;
+        }
+        sleep(patience).await;
+    }
+}
+
+impl Drop for RunningStream {
+    fn drop(&mut self) {
+        self.0.running.set(self.0.running.get().saturating_sub(1));
+        self.0.ended.notify_one();
+    }
+}
+
+/// Serves streams until the connection ends. Its preface and settings must be complete at `deadline`.
+pub(super) async fn serve(stream: ClientStream, client: Client, house: &Rc<House>, deadline: Instant) {
+    let options = Some(default_h2_options());
+    let Ok(Ok(mut connection)) = timeout_at(deadline, handshake(Box::new(stream), options)).await else { return };
+    let digest = Arc::new(Digest::default());
+    let streams = Rc::new(Streams::default());
+    let link = Arc::clone(&client.link);
+    let mut malformed = 0;
+    let mut stopping = false;
+    loop {
+        let next = tokio::select! {
+            biased;
+            () = link.severed() => return,
+            () = link.stopped(), if !stopping => {
+                stopping = true;
+                connection.graceful_shutdown();
+                continue;
+            }
+            next = HttpSession::from_h2_conn(&mut connection, Arc::clone(&digest)) => next,
+            () = streams.idle(link.idle()), if !stopping => {
+                connection.graceful_shutdown();
+                let _ = timeout(FAREWELL, HttpSession::from_h2_conn(&mut connection, digest)).await;
+                return;
+            }
+        };
+        match next {
+            Ok(Some(H2Accept::Session(session))) => begin(session, &client, house, &streams),
+            Ok(Some(H2Accept::Rejected)) => {
+                house.shared.counters.rejected(Reject::Malformed);
+                malformed += 1;
+                if malformed >= MALFORMED_STREAMS {
+                    return;
+                }
+            }
+            Ok(None) | Err(_) => return,
+        }
+    }
+}
+
+/// Serves one stream in a task of its own.
+fn begin(session: HttpSession, client: &Client, house: &Rc<House>, streams: &Rc<Streams>) {
+    let link = Arc::new(Link::new(Stage::Answer));
+    let client = Arc::new(Client { link: Arc::clone(&link), ..client.clone() });
+    let entry = house.roster.enter(&link);
+    let running = streams.begin();
+    let house = Rc::clone(house);
+    spawn_local(async move {
+        let session = ServerSession::new_http2(session);
+        let serve = async {
+            tokio::select! {
+                biased;
+                _ = serving(client, house.lane.process_new_http(session, &house.stopping)) => {}
+                () = link.severed() => {}
+            }
+        };
+        house.guarded(serve).await;
+        drop((entry, running));
+    });
+}
