@@ -4,6 +4,7 @@
 
 pub mod change;
 pub mod event;
+pub mod explain;
 pub mod mirror;
 pub mod percent;
 pub mod process;
@@ -14,6 +15,7 @@ pub use change::{
     ChangeReply, EndpointInput, FailoverInput, MirrorInput, SplitInput, SwitchInput, SwitchReply, TargetInput,
 };
 pub use event::{AuditLine, EventKind, EventLine, Gap, HealthTransition, Numbered};
+pub use explain::{ExplainInput, ExplainReply};
 pub use percent::{Percent, Weights};
 pub use process::{Live, Ready};
 pub use service::ServiceView;

@@ -32,6 +32,9 @@ pub struct ServiceView {
     pub split: Weights,
     /// Its targets, by name.
     pub targets: Vec<TargetView>,
+    /// Targets that are no longer configured, while what still runs on them may finish.
+    #[serde(default)]
+    pub removed: Vec<RemovedTarget>,
     /// The failover policy, and the failover that is on.
     pub failover: FailoverView,
     /// Its mirrors, by name.
@@ -76,6 +79,16 @@ pub struct TargetView {
     pub statuses: BTreeMap<String, u64>,
     /// Its endpoints, in the order of the file.
     pub endpoints: Vec<EndpointView>,
+}
+
+/// A target that was removed.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
+#[schema(example = json!({ "name": "v2", "closes_in_ms": 12000 }))]
+pub struct RemovedTarget {
+    /// Its name.
+    pub name: String,
+    /// When what still runs is closed, in milliseconds from now.
+    pub closes_in_ms: u64,
 }
 
 /// Whether a target takes new requests.
@@ -212,6 +225,15 @@ impl ServiceView {
             stable: wanted.stable.to_string(),
             split: weights(&wanted.split),
             targets: service.targets.iter().map(|target| TargetView::new(target, wanted, now)).collect(),
+            removed: state
+                .draining
+                .iter()
+                .filter(|(target, _)| !wanted.targets.contains_key(*target))
+                .map(|(target, at)| RemovedTarget {
+                    name: target.to_string(),
+                    closes_in_ms: millis(at.saturating_sub(now.mono)),
+                })
+                .collect(),
             failover: FailoverView {
                 policy: service.failover.as_ref().map(|policy| FailoverPolicyView {
                     to: policy.to.to_string(),

@@ -1,6 +1,7 @@
 //! The calls, in groups by what they are about; and the roles that they need.
 
 mod events;
+mod explain;
 mod mirrors;
 mod process;
 mod services;
@@ -63,6 +64,7 @@ fn calls() -> OpenApiRouter<App> {
         .routes(routes!(services::show))
         .routes(routes!(services::health_history))
         .routes(routes!(mirrors::show))
+        .routes(routes!(explain::explain))
         .routes(routes!(events::events));
     let operate = OpenApiRouter::new()
         .routes(routes!(services::switch))
