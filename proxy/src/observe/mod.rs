@@ -2,3 +2,5 @@
 
 pub(crate) mod access_log;
 pub(crate) mod counters;
+pub(crate) mod families;
+pub(crate) mod metrics;

@@ -1,6 +1,7 @@
 //! The data plane through real sockets: a configuration, scripted endpoints, and clients that write bytes.
 
 mod exchange;
+mod metrics;
 
 use std::{net::SocketAddr, sync::Arc, time::Duration};
 
