@@ -3,7 +3,7 @@
 use std::{path::PathBuf, str::FromStr};
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
-use tidegate_config::{EndpointAddress, MirrorId, ServiceId, TargetId, Weight};
+use tidegate_config::{EndpointAddress, ListenerId, MirrorId, ServiceId, TargetId, Weight};
 
 /// Where the admin API is when nothing else is said.
 pub(crate) const DEFAULT_SERVER: &str = "http://127.0.0.1:3091";
@@ -391,6 +391,9 @@ pub(crate) struct ExplainArgs {
     /// The client's address.
     #[arg(long, value_name = "IP")]
     pub(crate) client: Option<std::net::IpAddr>,
+    /// The listener that it comes in by; without it the first on which a route is found.
+    #[arg(long, value_name = "NAME")]
+    pub(crate) listener: Option<ListenerId>,
 }
 
 /// A header: `x-beta: 1`.

@@ -118,17 +118,14 @@ pub(crate) async fn target_drain(session: &Session, args: &TargetDrainArgs) -> R
 /// Waits until nothing runs on a target any more. The proxy ends what runs longer than the service's `drain`.
 async fn drained(session: &Session, service: &ServiceId, target: &TargetId) -> Result<(), CliError> {
     let mut shown = None;
-    loop {
-        let running = status::running_on(session, service, target).await?;
-        if shown != Some(running) && session.format == Format::Text {
-            output::note(&format!("{target}: {running} still running\n"));
+    while let Some(now) = status::target(session, service, target).await?.filter(|target| target.running > 0) {
+        if shown.replace(now.running) != Some(now.running) && session.format == Format::Text {
+            let closes = now.closes_in_ms.map_or_else(String::new, |ms| format!(", closed in {} s", ms.div_ceil(1000)));
+            output::note(&format!("{target}: {} still running{closes}\n", now.running));
         }
-        if running == 0 {
-            return Ok(());
-        }
-        shown = Some(running);
         tokio::time::sleep(DRAIN_PAUSE).await;
     }
+    Ok(())
 }
 
 /// `tidegate mirror set`.

@@ -31,7 +31,7 @@ async fn answer(mut stream: impl AsyncRead + AsyncWrite + Unpin, text: &str, see
 }
 
 /// A server that gives one answer, and what it was asked.
-async fn fake(text: impl Into<String>) -> (ServerAddress, Arc<Mutex<String>>) {
+pub(crate) async fn fake(text: impl Into<String>) -> (ServerAddress, Arc<Mutex<String>>) {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let server = ServerAddress::Tcp { host: "127.0.0.1".into(), port: listener.local_addr().unwrap().port() };
     let seen = Arc::new(Mutex::new(String::new()));
@@ -40,7 +40,8 @@ async fn fake(text: impl Into<String>) -> (ServerAddress, Arc<Mutex<String>>) {
     (server, seen)
 }
 
-fn ok(body: &str) -> String {
+/// An answer with this body.
+pub(crate) fn ok(body: &str) -> String {
     format!("HTTP/1.1 200 OK\r\ncontent-length: {}\r\n\r\n{body}", body.len())
 }
 

@@ -51,6 +51,9 @@ pub(crate) enum CliError {
     /// The admin API refused.
     #[error("{0}")]
     Refused(Box<Problem>),
+    /// Something failed that says itself what to do.
+    #[error("{0}")]
+    Failed(String),
     /// The operator said no.
     #[error("nothing was changed")]
     Declined,
@@ -87,6 +90,7 @@ impl CliError {
             | Self::Interrupted { .. }
             | Self::Foreign { .. }
             | Self::Refused(_)
+            | Self::Failed(_)
             | Self::Declined
             | Self::Io { .. } => REFUSED,
         }
@@ -97,9 +101,10 @@ impl CliError {
         match (self, format) {
             (Self::NobodyReads, _) => {}
             (Self::Refused(problem), Format::Json) => output::note(&format!("{}\n", problem.document)),
-            (_, Format::Json) => {
-                output::note(&format!("{}\n", json!({ "title": "failed", "detail": self.to_string() })))
-            }
+            (_, Format::Json) => output::note(&format!(
+                "{}\n",
+                json!({ "type": "about:blank", "title": "failed", "detail": self.to_string() })
+            )),
             (_, Format::Text) => output::note(&format!("error: {self}\n")),
         }
     }

@@ -3,8 +3,15 @@
 use std::collections::BTreeMap;
 
 use serde_json::{Value, json};
+use tidegate_admin::dto::explain::{ExplainReply, OutcomeView};
 
-use crate::cli::{args::ExplainArgs, client::Call, error::CliError, output::Colours, session::Session};
+use crate::cli::{
+    args::ExplainArgs,
+    client::Call,
+    error::CliError,
+    output::{Colours, Ink, printable},
+    session::Session,
+};
 
 /// Runs the verb.
 pub(crate) async fn run(session: &Session, args: &ExplainArgs) -> Result<(), CliError> {
@@ -25,15 +32,41 @@ fn body(args: &ExplainArgs) -> Value {
             .or_insert_with(|| header.value.clone());
     }
     let mut body = json!({ "method": args.method.to_ascii_uppercase(), "url": args.url, "headers": headers });
-    if let (Some(client), Value::Object(body)) = (args.client, &mut body) {
-        body.insert("client".into(), client.to_string().into());
+    if let Value::Object(body) = &mut body {
+        body.extend(args.client.map(|client| ("client".to_owned(), json!(client))));
+        body.extend(args.listener.as_ref().map(|listener| ("listener".to_owned(), json!(listener))));
     }
     body
 }
 
-/// The decision over several lines.
-fn words(answer: &Value, _: Colours) -> String {
-    format!("{answer:#}\n")
+/// The decision, and every reason in the order in which it counted.
+fn words(answer: &Value, colours: Colours) -> String {
+    let Ok(reply) = serde_json::from_value::<ExplainReply>(answer.clone()) else {
+        // Of a newer server: shown as it is.
+        return format!("{}\n", printable(&answer.to_string()));
+    };
+    let (ink, head) = match reply.outcome {
+        OutcomeView::Forward => {
+            let parts = [&reply.service, &reply.target, &reply.endpoint];
+            (Ink::Good, parts.into_iter().flatten().map(String::as_str).collect::<Vec<_>>().join(" / "))
+        }
+        OutcomeView::Wait => {
+            (Ink::Warn, format!("{}: waits for the first verdict on an endpoint", reply.service.unwrap_or_default()))
+        }
+        OutcomeView::Reject => {
+            (Ink::Bad, format!("{} {}", reply.status.unwrap_or_default(), reply.error.unwrap_or_default()))
+        }
+    };
+    let mut lines = format!("{}\n", ink.paint(&printable(&head), colours));
+    for reason in &reply.reasons {
+        lines.push_str(&format!("  - {}\n", printable(reason)));
+    }
+    if !reply.mirrors.is_empty() {
+        lines.push_str(&format!("copied by {}\n", printable(&reply.mirrors.join(", "))));
+    }
+    lines.push_str(&Ink::Dim.paint(&format!("generation {}", reply.generation), colours));
+    lines.push('\n');
+    lines
 }
 
 #[cfg(test)]
@@ -70,5 +103,21 @@ mod tests {
             ]),
             json!({"method": "POST", "url": "http://h/", "headers": {"x-beta": "1, 2", "cookie": "a=1; b=2"}, "client": "::1"})
         );
+    }
+
+    #[test]
+    fn a_decision_is_told_with_its_reasons() {
+        let reply = json!({"generation": 7, "outcome": "forward", "service": "web", "route": null, "chosen": "green",
+            "target": "green", "endpoint": "127.0.0.1:3002", "mirrors": ["audit"],
+            "reasons": ["route 0 of service web matches", "the split chooses green"], "status": null, "error": null});
+        assert_eq!(
+            words(&reply, Colours::Off),
+            "web / green / 127.0.0.1:3002\n  - route 0 of service web matches\n  - the split chooses green\n\
+             copied by audit\ngeneration 7\n"
+        );
+        let reply = json!({"generation": 7, "outcome": "reject", "service": null, "route": null, "chosen": null,
+            "target": null, "endpoint": null, "mirrors": [], "reasons": ["no route matches"], "status": 404,
+            "error": "there is nothing here"});
+        assert_eq!(words(&reply, Colours::Off), "404 there is nothing here\n  - no route matches\ngeneration 7\n");
     }
 }

@@ -41,7 +41,7 @@ fn write(args: &InitArgs) -> Result<(), CliError> {
     };
     let written = options.open(&args.file).and_then(|mut file| file.write_all(TEMPLATE.as_bytes()));
     written.map_err(|error| match error.kind() {
-        io::ErrorKind::AlreadyExists => CliError::Io { what: format!("{file} exists (--force writes over it)"), error },
+        io::ErrorKind::AlreadyExists => CliError::Failed(format!("{file} exists; --force writes over it")),
         _ => CliError::Io { what: format!("cannot write {file}"), error },
     })
 }

@@ -1,7 +1,12 @@
 //! The verbs that only read: a mirror, the audit log, the configuration.
 
+use std::collections::BTreeMap;
+
 use serde_json::Value;
-use tidegate_admin::dto::AuditLine;
+use tidegate_admin::dto::{
+    AuditLine,
+    mirror::{AnswerView, DifferingPair, MirrorDetail},
+};
 
 use crate::cli::{
     args::{HistoryArgs, MirrorShowArgs},
@@ -15,7 +20,7 @@ use crate::cli::{
 /// `tidegate mirror show`.
 pub(crate) async fn mirror(session: &Session, args: &MirrorShowArgs) -> Result<(), CliError> {
     let call = Call::get(format!("/api/services/{}/mirrors/{}", args.service, args.mirror));
-    session.show(&call, |answer, _| indented(answer)).await
+    session.show(&call, results).await
 }
 
 /// `tidegate history`.
@@ -31,6 +36,57 @@ pub(crate) async fn config(session: &Session) -> Result<(), CliError> {
 /// JSON over several lines: documents that people look into, but whose fields this program need not know.
 fn indented(answer: &Value) -> String {
     format!("{answer:#}\n")
+}
+
+/// A mirror, how its copies ended, and the last pairs of answers that differed.
+fn results(answer: &Value, colours: Colours) -> String {
+    // Of a newer server: shown as it is.
+    let Ok(detail) = serde_json::from_value::<MirrorDetail>(answer.clone()) else { return indented(answer) };
+    let mirror = &detail.mirror;
+    let head = format!(
+        "mirror {} -> {}: {} % of {}",
+        mirror.name,
+        mirror.to,
+        mirror.percent.0,
+        if mirror.methods.iter().any(|method| method == "*") {
+            "all methods".to_owned()
+        } else {
+            mirror.methods.join(", ")
+        }
+    );
+    let mut lines = format!("{}\n", Ink::Strong.paint(&printable(&head), colours));
+    lines.push_str(&format!("  copies    {}, {} running\n", counts(&mirror.results), mirror.in_flight));
+    lines.push_str(&format!("  answers   {}\n", counts(&mirror.statuses)));
+    if mirror.compare {
+        lines.push_str(&format!("  compared  {}: {}\n", mirror.compared, counts(&mirror.differences)));
+    }
+    for pair in &detail.recent_differences {
+        lines.push_str(&format!("{}\n", printable(&difference(pair))));
+    }
+    lines
+}
+
+/// Counters that are not zero.
+fn counts(counts: &BTreeMap<String, u64>) -> String {
+    let some: Vec<_> = counts.iter().filter(|(_, n)| **n > 0).map(|(name, n)| format!("{name} {n}")).collect();
+    if some.is_empty() { "none".to_owned() } else { some.join(", ") }
+}
+
+fn difference(pair: &DifferingPair) -> String {
+    let answer = |answer: &AnswerView| {
+        format!("{} in {:.1} ms, {} bytes", answer.status, answer.latency_us as f64 / 1000.0, answer.body_bytes)
+    };
+    let at = pair.pointer.as_ref().map_or_else(String::new, |pointer| format!(" at {pointer}"));
+    format!(
+        "{} {} {}: {}{at}; primary {}; shadow {}; request {}",
+        pair.at,
+        pair.method,
+        pair.path,
+        pair.kinds.join(" and "),
+        answer(&pair.primary),
+        answer(&pair.shadow),
+        pair.request_id
+    )
 }
 
 /// The audit log: a line for each thing that a change did.
@@ -73,5 +129,27 @@ mod tests {
              2026-11-03T09:15:00.250Z gen 7 -> 8 ci  web: target blue removed\n"
         );
         assert_eq!(audit(&json!([]), Colours::Off), "no changes\n");
+    }
+
+    #[test]
+    fn a_mirror_is_shown_with_its_last_differences() {
+        let answer = |status: u16, bytes: u64| json!({"status": status, "latency_us": 3100, "body_bytes": bytes, "body_sha256": ""});
+        let detail = json!({"generation": 7, "name": "audit", "to": "v3", "percent": 12.5, "methods": ["GET", "HEAD"],
+            "max_body": 0, "compare": true, "ignore": [], "remove_headers": [], "set_headers": [], "in_flight": 1,
+            "results": {"sent": 10, "timeout": 2, "aborted": 0}, "statuses": {}, "compared": 10,
+            "differences": {"status": 1}, "recent_differences": [{"at": "2026-11-03T09:15:00.250Z", "at_unix_ms": 0,
+                "request_id": "r1", "method": "GET", "path": "/cart", "kinds": ["status", "body"], "pointer": "/a",
+                "primary": answer(200, 12), "shadow": answer(500, 0)}]});
+        assert_eq!(
+            results(&detail, Colours::Off),
+            "\
+mirror audit -> v3: 12.5 % of GET, HEAD
+  copies    sent 10, timeout 2, 1 running
+  answers   none
+  compared  10: status 1
+2026-11-03T09:15:00.250Z GET /cart: status and body at /a; primary 200 in 3.1 ms, 12 bytes; \
+shadow 500 in 3.1 ms, 0 bytes; request r1
+"
+        );
     }
 }

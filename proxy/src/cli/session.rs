@@ -95,7 +95,28 @@ impl GlobalArgs {
 
 #[cfg(test)]
 mod tests {
+    use http::Method;
+
     use super::*;
+    use crate::cli::client::tests::{fake, ok};
+
+    async fn request_line_and_if_match(args: &ChangeArgs) -> (String, bool) {
+        let (server, seen) = fake(ok("{}")).await;
+        let global = GlobalArgs { server: Some(server.to_string()), token: None, json: false };
+        let session = Session::new(&global).unwrap();
+        let call = Call { method: Method::DELETE, path: "/api/x".into(), body: None, if_match: None };
+        session.change(call, "", Ask::First, args).await.unwrap();
+        let seen = seen.lock().unwrap();
+        (seen.lines().next().unwrap().to_owned(), seen.contains("if-match: \"7\"\r\n"))
+    }
+
+    #[tokio::test]
+    async fn conditions_of_a_change_are_sent() {
+        let args = ChangeArgs { dry_run: false, if_match: None, yes: true };
+        assert_eq!(request_line_and_if_match(&args).await, ("DELETE /api/x HTTP/1.1".into(), false));
+        let args = ChangeArgs { dry_run: true, if_match: Some(7), yes: false };
+        assert_eq!(request_line_and_if_match(&args).await, ("DELETE /api/x?dry_run=true HTTP/1.1".into(), true));
+    }
 
     fn global(server: Option<&str>, token: Option<&str>) -> GlobalArgs {
         GlobalArgs { server: server.map(Into::into), token: token.map(Into::into), json: false }

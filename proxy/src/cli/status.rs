@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use bytes::Bytes;
-use tidegate_admin::dto::ServiceView as Service;
+use tidegate_admin::dto::{ServiceView as Service, service::TargetView as Target};
 use tidegate_config::{ServiceId, TargetId};
 use tokio::time::{Instant, MissedTickBehavior, interval, sleep};
 
@@ -45,12 +45,16 @@ pub(crate) async fn run(session: &Session, args: &StatusArgs) -> Result<(), CliE
     Ok(output::result(&view::render(&now, &rates, session.colours()))?)
 }
 
-/// Requests that still run on a target; none when it is gone.
-pub(crate) async fn running_on(session: &Session, service: &ServiceId, target: &TargetId) -> Result<u64, CliError> {
+/// A target as it is now; `None` when it is gone.
+pub(crate) async fn target(
+    session: &Session,
+    service: &ServiceId,
+    target: &TargetId,
+) -> Result<Option<Target>, CliError> {
     let watched = Watched { session, service: Some(service) };
     let services = watched.services(&watched.read().await?)?;
-    let targets = services.iter().flat_map(|service| &service.targets);
-    Ok(targets.filter(|other| other.name == target.as_str()).map(|target| target.running).sum())
+    let mut targets = services.into_iter().flat_map(|service| service.targets);
+    Ok(targets.find(|other| other.name == target.as_str()))
 }
 
 /// What is looked at.

@@ -122,6 +122,12 @@ fn notes_of(service: &Service) -> Vec<(Ink, String)> {
         let text = format!("{name}: failover {from} -> {to} since {since} ({by}); `tidegate restore {name}` ends it");
         notes.push((Ink::Bad, text));
     }
+    for removed in &service.removed {
+        let seconds = removed.closes_in_ms.div_ceil(1000);
+        let text =
+            format!("{name}: target {} was removed; what still runs on it is closed in {seconds} s", removed.name);
+        notes.push((Ink::Plain, text));
+    }
     for Mirror { name: mirror, to, percent, results, .. } in &service.mirrors {
         let all: u64 = results.values().sum();
         let sent = results.get("sent").copied().unwrap_or_default();
@@ -161,6 +167,7 @@ mod tests {
         let mut web = service("web", "green", &[green, target("blue", 0.5, &["healthy", "unhealthy"], requests), v2]);
         web["failover"]["active"] = json!({"from": "green", "to": "blue", "share": 100, "cause": "health",
             "phase": "holding", "since": "2026-11-03T09:15:00.250Z", "since_unix_ms": 0});
+        web["removed"] = json!([{"name": "v1", "closes_in_ms": 11_001}]);
         web["mirrors"] = json!([{"name": "audit", "to": "v3", "percent": 100, "methods": ["GET"], "max_body": 0,
             "compare": false, "ignore": [], "remove_headers": [], "set_headers": [], "in_flight": 0,
             "results": {"sent": 1234, "timeout": 2}, "statuses": {}, "compared": 0, "differences": {}}]);
@@ -181,6 +188,7 @@ web      green   99.5 %     0/2   25.0          3  stable, failed over
          v2         0 %     1/1   25.0          3  draining
 api      v1       100 %     2/2   25.0          3  stable
 web: failover green -> blue since 2026-11-03T09:15:00.250Z (health); `tidegate restore web` ends it
+web: target v1 was removed; what still runs on it is closed in 12 s
 web: mirror audit -> v3 100 %, 1234 copies, 2 lost
 generation 12
 "
