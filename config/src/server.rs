@@ -26,7 +26,7 @@ pub struct Config {
 }
 
 /// Settings of the process.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq)]
 pub struct Server {
     /// Worker threads; `None`: as many as there are cores.
     pub threads: Option<usize>,
@@ -78,7 +78,7 @@ pub struct AccessLog {
 }
 
 /// The admin API.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq)]
 pub struct Admin {
     /// Where it listens (default `127.0.0.1:3091`).
     pub listen: AdminAddress,
@@ -100,7 +100,7 @@ pub enum AdminAddress {
 }
 
 /// A token of the admin API.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq)]
 pub struct Token {
     /// Its name, as the audit log shows it.
     pub name: String,
