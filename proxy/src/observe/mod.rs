@@ -3,4 +3,5 @@
 pub(crate) mod access_log;
 pub(crate) mod counters;
 pub(crate) mod families;
+pub(crate) mod logging;
 pub(crate) mod metrics;
