@@ -1,1 +1,12 @@
 //! The one writer, and the tasks that feed it: health, names, the file, signals.
+
+pub(crate) mod controller;
+pub(crate) mod health;
+mod prober;
+pub(crate) mod process;
+pub(crate) mod reload;
+mod report;
+pub(crate) mod resolve;
+pub(crate) mod secrets;
+pub(crate) mod signals;
+pub(crate) mod stats;

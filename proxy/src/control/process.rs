@@ -1,0 +1,129 @@
+//! The process as the admin API sees it.
+
+use std::{io, sync::Arc};
+
+use async_trait::async_trait;
+use futures_util::{StreamExt as _, stream};
+use tidegate_admin::{
+    Actor, AuditEntry, EventLog, Outcome, Probed, Process, Readiness, ReloadError, Submission, SubmitError,
+};
+use tidegate_config::{HealthPolicy, ServiceId, TargetId};
+use tidegate_core::{Endpoint, Moment, Service, Snapshot};
+use tokio::time::Instant;
+
+use super::{controller::Control, reload::Reloader, stats::ControlStats};
+use crate::{probe, routing::Routing, state::audit::Audit};
+
+/// Probes of one switch that run at the same time.
+const PROBES_AT_ONCE: usize = 32;
+/// Services that are named as reasons; the rest is counted.
+const NAMED: usize = 10;
+
+/// What the admin API works with.
+pub(crate) struct ProxyProcess {
+    /// What is in force.
+    pub(crate) routing: Arc<Routing>,
+    /// The one writer.
+    pub(crate) control: Control,
+    /// The events.
+    pub(crate) events: Arc<EventLog>,
+    /// The audit log.
+    pub(crate) audit: Arc<Audit>,
+    /// The file.
+    pub(crate) reloader: Arc<Reloader>,
+    /// What the control side knows of itself.
+    pub(crate) stats: Arc<ControlStats>,
+    /// Renders the metrics.
+    pub(crate) metrics: Box<dyn Fn() -> String + Send + Sync>,
+}
+
+#[async_trait]
+impl Process for ProxyProcess {
+    fn now(&self) -> Moment {
+        self.routing.now()
+    }
+
+    fn snapshot(&self) -> Arc<Snapshot> {
+        self.routing.load_full()
+    }
+
+    async fn submit(&self, submission: Submission) -> Result<Outcome, SubmitError> {
+        self.control.submit(submission).await
+    }
+
+    async fn probe(&self, service: &ServiceId, target: &TargetId) -> Vec<Probed> {
+        let snapshot = self.routing.load_full();
+        let Some(service) = snapshot.service_named(service) else { return Vec::new() };
+        let Some(target) = service.target_named(target.as_str()).and_then(|idx| service.target(idx)) else {
+            return Vec::new();
+        };
+        let probes: Vec<_> = target.endpoints.iter().map(|endpoint| probe_once(service, endpoint)).collect();
+        stream::iter(probes).buffered(PROBES_AT_ONCE).collect().await
+    }
+
+    async fn reload(&self, actor: Actor, dry_run: bool) -> Result<Outcome, ReloadError> {
+        self.reloader.reload(actor, dry_run).await
+    }
+
+    fn events(&self) -> &EventLog {
+        &self.events
+    }
+
+    async fn audit(&self, limit: usize) -> io::Result<Vec<AuditEntry>> {
+        self.audit.newest(limit).await
+    }
+
+    fn metrics(&self) -> String {
+        (self.metrics)()
+    }
+
+    fn readiness(&self) -> Readiness {
+        let mut reasons = Vec::new();
+        let stopping = self.stats.is_stopping();
+        if stopping {
+            reasons.push("the process is going down".into());
+        }
+        if self.stats.is_unsaved() {
+            reasons.push("the state is not saved: a restart would undo the last changes".into());
+        }
+        reasons.extend(services_away(&self.routing.load()));
+        Readiness { ready: !stopping, reasons }
+    }
+
+    fn config(&self) -> serde_json::Value {
+        // A table of strings, numbers and tables always has a JSON form.
+        serde_json::to_value(tidegate_config::describe(&self.reloader.config())).unwrap_or_default()
+    }
+}
+
+async fn probe_once(service: &Service, endpoint: &Endpoint) -> Probed {
+    let begun = Instant::now();
+    let asked = match &service.spec.health {
+        HealthPolicy::Active(check) => probe::probe(&endpoint.address, &endpoint.sockets, check).await,
+        HealthPolicy::Passive => {
+            probe::probe_connect(&endpoint.address, &endpoint.sockets, service.timeouts.connect).await
+        }
+    };
+    Probed {
+        endpoint: endpoint.address.clone(),
+        failure: asked.err().map(|failure| failure.to_string()),
+        took: begun.elapsed(),
+    }
+}
+
+/// Services that no target is available for. They do not make the process unready: the others need it.
+fn services_away(snapshot: &Snapshot) -> Vec<String> {
+    let away = |service: &&Arc<Service>| !service.targets.iter().any(|target| target.available);
+    let mut reasons: Vec<String> = snapshot
+        .services
+        .iter()
+        .filter(away)
+        .take(NAMED)
+        .map(|service| format!("service {}: no target is available", service.id))
+        .collect();
+    let more = snapshot.services.iter().filter(away).count().saturating_sub(NAMED);
+    if more > 0 {
+        reasons.push(format!("{more} more services: no target is available"));
+    }
+    reasons
+}

@@ -1,0 +1,60 @@
+//! What happened, as log lines: one line per event, with the same field names everywhere.
+
+use tidegate_admin::Recorded;
+use tidegate_config::Split;
+use tidegate_core::{Event, Health};
+use tracing::{error, info, warn};
+
+/// Logs an event.
+pub(crate) fn log(recorded: &Recorded) {
+    let (generation, actor) = (recorded.generation.0, recorded.actor.as_str());
+    match &recorded.event {
+        Event::Switched { service, from, to } => {
+            info!(%service, generation, actor, %from, %to, "stable target switched");
+        }
+        Event::SplitChanged { service, from, to } => {
+            info!(%service, generation, actor, from = weights(from), to = weights(to), "split changed");
+        }
+        Event::FailedOver { service, from, to, reason, .. } => {
+            warn!(%service, generation, actor, %from, %to, reason, "failover began");
+        }
+        Event::FailingBack { service, share } => {
+            info!(%service, generation, actor, %share, "failover gives traffic back");
+        }
+        Event::Restored { service, to, reason } => {
+            info!(%service, generation, actor, %to, reason, "failover ended");
+        }
+        Event::HealthChanged { service, target, endpoint, from, to, reason } => match to {
+            Health::Suspect | Health::Unhealthy => {
+                warn!(%service, %target, %endpoint, generation, ?from, ?to, reason, "endpoint health changed");
+            }
+            Health::Unknown | Health::Healthy => {
+                info!(%service, %target, %endpoint, generation, ?from, ?to, reason, "endpoint health changed");
+            }
+        },
+        Event::TargetChanged { service, target } => info!(%service, %target, generation, actor, "target changed"),
+        Event::TargetRemoved { service, target } => info!(%service, %target, generation, actor, "target removed"),
+        Event::TargetDrained { service, target } => info!(%service, %target, generation, actor, "target drained"),
+        Event::MirrorChanged { service, mirror } => info!(%service, %mirror, generation, actor, "mirror changed"),
+        Event::MirrorRemoved { service, mirror } => info!(%service, %mirror, generation, actor, "mirror removed"),
+        Event::Reloaded { services, differences } => {
+            info!(services, generation, actor, "configuration loaded");
+            for difference in differences {
+                info!(generation, difference, "configuration and saved state differ");
+            }
+        }
+        Event::ReloadRejected { problems } => {
+            error!(generation, actor, problems = problems.len(), "configuration rejected: everything stays as it was");
+            for problem in problems {
+                error!(problem, "configuration problem");
+            }
+        }
+        Event::Unsaved { reason } => {
+            error!(generation, actor, reason, "the state is not saved: a restart would undo the last changes");
+        }
+    }
+}
+
+fn weights(split: &Split) -> String {
+    split.iter().map(|(target, weight)| format!("{target}={}", weight.percent())).collect::<Vec<_>>().join(" ")
+}
