@@ -37,7 +37,7 @@ use crate::{
     lane::{PinKeys, Shared},
     mirror::Mirrors,
     net::{self, BindError, DataPlane, Phase},
-    observe::logging,
+    observe::{logging, metrics::Metrics},
     routing::{PASSIVE_QUEUE, PassiveSign, Routing},
     state::{
         FileStore, Loaded, MemoryStore, StateStore, StoreError,
@@ -262,7 +262,8 @@ impl Parts {
         let address = admin.local_address();
         let shown = address.map_or_else(|| address_text(&config.admin.listen), |address| address.to_string());
         tracing::info!(address = %shown, "admin listening");
-        let (counted, snapshots) = (Arc::clone(&stats), Arc::clone(&routing));
+        let counted = Arc::clone(&stats);
+        let metrics = Metrics::new(shared, vec![Box::new(move || counted.families())]);
         let process = ProxyProcess {
             routing: Arc::clone(&routing),
             control: control.clone(),
@@ -270,7 +271,7 @@ impl Parts {
             audit,
             reloader: Arc::clone(&reloader),
             stats: Arc::clone(&stats),
-            metrics: Box::new(move || counted.text(snapshots.load().generation)),
+            metrics,
         };
         let router = tidegate_admin::router(Arc::new(process), access(&config, &secrets));
         drop(secrets);

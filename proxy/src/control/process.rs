@@ -12,7 +12,7 @@ use tidegate_core::{Endpoint, Moment, Service, Snapshot};
 use tokio::time::Instant;
 
 use super::{controller::Control, reload::Reloader, stats::ControlStats};
-use crate::{probe, routing::Routing, state::audit::Audit};
+use crate::{observe::metrics::Metrics, probe, routing::Routing, state::audit::Audit};
 
 /// Probes of one switch that run at the same time.
 const PROBES_AT_ONCE: usize = 32;
@@ -33,8 +33,8 @@ pub(crate) struct ProxyProcess {
     pub(crate) reloader: Arc<Reloader>,
     /// What the control side knows of itself.
     pub(crate) stats: Arc<ControlStats>,
-    /// Renders the metrics.
-    pub(crate) metrics: Box<dyn Fn() -> String + Send + Sync>,
+    /// The metrics.
+    pub(crate) metrics: Metrics,
 }
 
 #[async_trait]
@@ -74,7 +74,7 @@ impl Process for ProxyProcess {
     }
 
     fn metrics(&self) -> String {
-        (self.metrics)()
+        self.metrics.render()
     }
 
     fn readiness(&self) -> Readiness {

@@ -2,7 +2,6 @@
 
 use std::{
     collections::BTreeMap,
-    fmt::Write as _,
     sync::{
         Mutex, PoisonError,
         atomic::{AtomicBool, AtomicU64, Ordering::Relaxed},
@@ -10,7 +9,9 @@ use std::{
 };
 
 use tidegate_config::ServiceId;
-use tidegate_core::{Generation, state::Cause};
+use tidegate_core::state::Cause;
+
+use crate::observe::families::Family;
 
 /// Counters and alarms of the control side.
 #[derive(Debug, Default)]
@@ -37,28 +38,20 @@ impl ControlStats {
         *failovers.entry((service.clone(), reason)).or_default() += 1;
     }
 
-    /// Failovers by service and reason.
-    pub(crate) fn failovers(&self) -> BTreeMap<(ServiceId, &'static str), u64> {
-        self.failovers.lock().unwrap_or_else(PoisonError::into_inner).clone()
-    }
-
-    /// What is counted here, in the Prometheus text format. Names need no escaping: they are letters, digits and `-_.`.
-    pub(crate) fn text(&self, generation: Generation) -> String {
-        let mut text = String::from("# TYPE tidegate_failovers_total counter\n");
-        for ((service, reason), count) in self.failovers() {
-            // Writing to a String cannot fail.
-            let _ = writeln!(text, "tidegate_failovers_total{{service=\"{service}\",reason=\"{reason}\"}} {count}");
+    /// What is counted here, for a scrape.
+    pub(crate) fn families(&self) -> Vec<Family> {
+        let mut failovers = Family::counter("failovers_total", "Failovers that began, by who began them.");
+        for ((service, reason), count) in &*self.failovers.lock().unwrap_or_else(PoisonError::into_inner) {
+            failovers.add_count(&[("service", service.as_str()), ("reason", reason)], *count);
         }
-        let (accepted, rejected) = (self.reloads_accepted.load(Relaxed), self.reloads_rejected.load(Relaxed));
-        let _ = write!(
-            text,
-            "# TYPE tidegate_config_reloads_total counter\n\
-             tidegate_config_reloads_total{{result=\"accepted\"}} {accepted}\n\
-             tidegate_config_reloads_total{{result=\"rejected\"}} {rejected}\n\
-             # TYPE tidegate_config_generation gauge\n\
-             tidegate_config_generation {generation}\n"
-        );
-        text
+        let mut reloads = Family::counter("config_reloads_total", "Configuration files that were loaded, or were not.");
+        reloads.add_count(&[("result", "accepted")], self.reloads_accepted.load(Relaxed));
+        reloads.add_count(&[("result", "rejected")], self.reloads_rejected.load(Relaxed));
+        let mut published = Family::counter("snapshots_published_total", "Snapshots that were put in force.");
+        published.add_count(&[], self.published.load(Relaxed));
+        let mut unsaved = Family::gauge("state_unsaved", "1 while a restart would undo the last changes.");
+        unsaved.add_count(&[], u64::from(self.is_unsaved()));
+        vec![failovers, reloads, published, unsaved]
     }
 
     /// Says whether what is in force would not outlive a restart.
@@ -79,27 +72,5 @@ impl ControlStats {
     /// Whether the process is going down.
     pub(crate) fn is_stopping(&self) -> bool {
         self.stopping.load(Relaxed)
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn the_text_names_what_was_counted() {
-        let stats = ControlStats::default();
-        stats.failed_over(&"web".parse().unwrap(), Cause::Health);
-        stats.failed_over(&"web".parse().unwrap(), Cause::Health);
-        stats.reloads_rejected.fetch_add(1, Relaxed);
-        let text = stats.text(Generation(7));
-        for line in [
-            "tidegate_failovers_total{service=\"web\",reason=\"health\"} 2",
-            "tidegate_config_reloads_total{result=\"accepted\"} 0",
-            "tidegate_config_reloads_total{result=\"rejected\"} 1",
-            "tidegate_config_generation 7",
-        ] {
-            assert!(text.lines().any(|found| found == line), "{line} is not in\n{text}");
-        }
     }
 }
