@@ -103,14 +103,19 @@ impl Access {
         Self { tokens, listen, hosts, metrics }
     }
 
+    /// Whether calls need a token at all.
+    pub(crate) fn needs_tokens(&self) -> bool {
+        !self.tokens.is_empty()
+    }
+
     /// Whether `/metrics` is open to everyone.
     pub(crate) fn metrics_are_open(&self) -> bool {
-        self.tokens.is_empty() || self.metrics == MetricsAccess::Open
+        !self.needs_tokens() || self.metrics == MetricsAccess::Open
     }
 
     /// Who calls, by `Authorization: Bearer` or `X-API-Key`.
     pub(crate) fn caller(&self, headers: &HeaderMap) -> Result<Caller, Unauthenticated> {
-        if self.tokens.is_empty() {
+        if !self.needs_tokens() {
             return Ok(Caller { name: "anonymous".into(), role: Role::Admin });
         }
         let secret = presented(headers)?;

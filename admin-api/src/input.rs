@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use axum::{
     extract::{FromRequest, FromRequestParts, Path, Query, Request},
-    http::{HeaderMap, header, request::Parts},
+    http::{HeaderMap, Method, header, request::Parts},
 };
 use bytes::{Bytes, BytesMut};
 use http_body_util::BodyExt as _;
@@ -15,7 +15,7 @@ use serde::{
     Deserialize,
     de::{DeserializeOwned, IgnoredAny},
 };
-use tidegate_config::{MirrorId, ServiceId, TargetId};
+use tidegate_config::{IdError, MirrorId, ServiceId, TargetId};
 use tidegate_core::Generation;
 use utoipa::IntoParams;
 
@@ -30,6 +30,9 @@ pub const BODY_DEADLINE: Duration = Duration::from_secs(10);
 /// What is read and thrown away of a body that is too large, so that its sender gets to read the answer: a socket that
 /// is closed with unread bytes is reset.
 const MAX_DISCARDED: usize = 8 * 1024 * 1024;
+
+/// Most digits of a generation in `If-Match`.
+const MAX_GENERATION_DIGITS: usize = 19;
 
 /// The service that the path names.
 pub(crate) struct InService(pub(crate) ServiceId);
@@ -88,6 +91,15 @@ fn service(name: &str) -> Result<ServiceId, Problem> {
     ServiceId::parse(name).map_err(|error| Kind::NotFound.because(format!("there is no service {name:?}: {error}")))
 }
 
+/// What has no valid name can neither exist nor be made.
+fn no_name(method: &Method, kind: &'static str, error: &IdError) -> Problem {
+    if method == Method::PUT {
+        Problem::invalid(vec![ProblemPart::new(kind, error.to_string())])
+    } else {
+        Kind::NotFound.because(format!("there is no such {kind}: {error}"))
+    }
+}
+
 impl<S: Send + Sync> FromRequestParts<S> for InService {
     type Rejection = Problem;
 
@@ -102,8 +114,7 @@ impl<S: Send + Sync> FromRequestParts<S> for InTarget {
 
     async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, Problem> {
         let (of, name): (String, String) = path(parts, state).await?;
-        let target = TargetId::parse(&name)
-            .map_err(|error| Problem::invalid(vec![ProblemPart::new("target", error.to_string())]))?;
+        let target = TargetId::parse(&name).map_err(|error| no_name(&parts.method, "target", &error))?;
         Ok(Self(service(&of)?, target))
     }
 }
@@ -113,8 +124,7 @@ impl<S: Send + Sync> FromRequestParts<S> for InMirror {
 
     async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, Problem> {
         let (of, name): (String, String) = path(parts, state).await?;
-        let mirror = MirrorId::parse(&name)
-            .map_err(|error| Problem::invalid(vec![ProblemPart::new("mirror", error.to_string())]))?;
+        let mirror = MirrorId::parse(&name).map_err(|error| no_name(&parts.method, "mirror", &error))?;
         Ok(Self(service(&of)?, mirror))
     }
 }
@@ -157,7 +167,7 @@ fn if_match(headers: &HeaderMap) -> Result<Option<Generation>, Problem> {
         return Ok(None);
     }
     let digits = text.strip_prefix('"').and_then(|rest| rest.strip_suffix('"')).ok_or_else(malformed)?;
-    if digits.is_empty() || !digits.bytes().all(|b| b.is_ascii_digit()) {
+    if digits.is_empty() || digits.len() > MAX_GENERATION_DIGITS || !digits.bytes().all(|b| b.is_ascii_digit()) {
         return Err(malformed());
     }
     digits.parse().map(|number| Some(Generation(number))).map_err(|_| malformed())

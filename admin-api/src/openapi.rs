@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use utoipa::{
-    IntoResponses, Modify, OpenApi,
+    IntoParams, IntoResponses, Modify, OpenApi,
     openapi::{
         self, Content, HeaderBuilder, Ref, RefOr, ResponseBuilder,
         security::{ApiKey, ApiKeyValue, HttpAuthScheme, HttpBuilder, SecurityRequirement, SecurityScheme},
@@ -48,6 +48,62 @@ impl Modify for Tokens {
         let none: [&str; 0] = [];
         document.security = Some(vec![SecurityRequirement::new("bearer", none), SecurityRequirement::new("key", none)]);
     }
+}
+
+/// The service that the path names. These types only stand for the document: `input` reads the path.
+#[derive(IntoParams)]
+#[into_params(parameter_in = Path)]
+#[expect(dead_code, reason = "it stands for the path in the document")]
+pub(crate) struct ServicePath {
+    /// The service.
+    #[param(pattern = "^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$")]
+    service: String,
+}
+
+/// The target that the path names.
+#[derive(IntoParams)]
+#[into_params(parameter_in = Path)]
+#[expect(dead_code, reason = "it stands for the path in the document")]
+pub(crate) struct TargetPath {
+    /// The service.
+    #[param(pattern = "^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$")]
+    service: String,
+    /// The target.
+    #[param(pattern = "^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$")]
+    target: String,
+}
+
+/// The mirror that the path names.
+#[derive(IntoParams)]
+#[into_params(parameter_in = Path)]
+#[expect(dead_code, reason = "it stands for the path in the document")]
+pub(crate) struct MirrorPath {
+    /// The service.
+    #[param(pattern = "^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$")]
+    service: String,
+    /// The mirror.
+    #[param(pattern = "^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$")]
+    mirror: String,
+}
+
+/// What every change takes in its headers.
+#[derive(IntoParams)]
+#[into_params(parameter_in = Header)]
+#[expect(dead_code, reason = "it stands for the header in the document")]
+pub(crate) struct IfMatch {
+    /// Only if this is the generation: the `ETag` of an earlier answer, or `*` for any.
+    #[param(rename = "If-Match", required = false, value_type = String, pattern = r#"^(\*|"[0-9]{1,19}")$"#)]
+    if_match: Option<String>,
+}
+
+/// What a follower of events takes in its headers.
+#[derive(IntoParams)]
+#[into_params(parameter_in = Header)]
+#[expect(dead_code, reason = "it stands for the header in the document")]
+pub(crate) struct LastEventId {
+    /// What the client saw last: only events after this number; wins over `after`.
+    #[param(rename = "Last-Event-ID", required = false, value_type = String, pattern = "^[0-9]{1,18}$")]
+    last_event_id: Option<String>,
 }
 
 fn problem(description: &str) -> ResponseBuilder {

@@ -24,7 +24,7 @@ use crate::{
     dto::{EventLine, Gap, Numbered, event::GapType},
     events::{KEPT, Page},
     input::Params,
-    openapi::Refusals,
+    openapi::{LastEventId, Refusals},
     problem::{Kind, Problem, ProblemPart},
     process::Process,
     serve::Stopping,
@@ -36,12 +36,19 @@ const HEARTBEAT: Duration = Duration::from_secs(15);
 /// Events that are taken from the log at a time.
 const PAGE: usize = 64;
 
+/// Greatest number of an event that can be asked for: 18 digits, a thousand times the microseconds since 1970.
+const MAX_SEQ: u64 = 999_999_999_999_999_999;
+
+/// Most digits of the number of an event.
+const MAX_DIGITS: usize = 18;
+
 /// Which events.
 #[derive(Debug, Deserialize, IntoParams)]
 #[serde(deny_unknown_fields)]
 #[into_params(parameter_in = Query)]
 pub(super) struct EventParams {
     /// Only events after this number; 0: all that are kept. Absent: the newest ones, or in a stream those to come.
+    #[param(required = false, value_type = u64, maximum = 999999999999999999_i64)]
     after: Option<u64>,
     /// Most events of a list.
     #[serde(default = "hundred")]
@@ -57,10 +64,7 @@ fn hundred() -> usize {
 /// `Last-Event-ID`. A line of type `gap` says that events before the next line are no longer kept.
 #[utoipa::path(
     get, path = "/api/events", tag = "events",
-    params(
-        EventParams,
-        ("Last-Event-ID" = Option<u64>, Header, description = "In a stream: only events after this number; wins over `after`")
-    ),
+    params(EventParams, LastEventId),
     responses(
         (status = 200, body = Vec<EventLine>, headers(("ETag" = String, description = "The generation"))),
         (status = 503, body = Problem, content_type = "application/problem+json", description = "Too many followers"),
@@ -76,8 +80,11 @@ pub(super) async fn events(
     if !(1..=KEPT).contains(&limit) {
         return Err(Problem::malformed(vec![ProblemPart::new("limit", format!("a limit is 1 to {KEPT}"))]));
     }
+    if after.is_some_and(|after| after > MAX_SEQ) {
+        return Err(Problem::malformed(vec![ProblemPart::new("after", "this is not the number of an event")]));
+    }
+    let after = last_event_id(&headers)?.or(after);
     if wants_stream(&headers) {
-        let after = last_event_id(&headers)?.or(after);
         return follow(&app, after, stopping.map(|Extension(stopping)| stopping));
     }
     let log = app.process.events();
@@ -99,9 +106,10 @@ fn gap(after: u64, resumes_after: u64) -> Gap {
 fn last_event_id(headers: &HeaderMap) -> Result<Option<u64>, Problem> {
     let Some(value) = headers.get("last-event-id") else { return Ok(None) };
     match value.to_str().map(str::trim) {
-        Ok("") => Ok(None),
-        Ok(text) => text.parse().map(Some).map_err(|_| not_a_number()),
-        Err(_) => Err(not_a_number()),
+        Ok(text) if !text.is_empty() && text.bytes().all(|b| b.is_ascii_digit()) && text.len() <= MAX_DIGITS => {
+            text.parse().map(Some).map_err(|_| not_a_number())
+        }
+        Ok(_) | Err(_) => Err(not_a_number()),
     }
 }
 

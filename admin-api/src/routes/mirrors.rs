@@ -16,17 +16,14 @@ use crate::{
         mirror::{DifferingPair, MirrorDetail, MirrorInput},
     },
     input::{ChangeParams, Conditions, InMirror, Input, NoParams, Params},
-    openapi::{BodyRefusals, ChangeRefusals, NotFound, Refusals},
+    openapi::{BodyRefusals, ChangeRefusals, IfMatch, MirrorPath, NotFound, Refusals},
     problem::{Kind, Problem},
 };
 
 /// A mirror, its results, and the last pairs of answers that differed.
 #[utoipa::path(
     get, path = "/api/services/{service}/mirrors/{mirror}", tag = "mirrors", operation_id = "show_mirror",
-    params(
-        ("service" = String, Path, description = "The service"),
-        ("mirror" = String, Path, description = "The mirror")
-    ),
+    params(MirrorPath),
     responses((status = 200, body = MirrorDetail, headers(("ETag" = String, description = "The generation"))), Refusals, NotFound)
 )]
 pub(super) async fn show(
@@ -53,11 +50,7 @@ pub(super) async fn show(
 /// Add or replace a mirror.
 #[utoipa::path(
     put, path = "/api/services/{service}/mirrors/{mirror}", tag = "mirrors", operation_id = "put_mirror",
-    params(
-        ("service" = String, Path, description = "The service"),
-        ("mirror" = String, Path, description = "The mirror", pattern = "^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$"), ChangeParams,
-        ("If-Match" = Option<String>, Header, description = "Only if this is the generation, in quotes")
-    ),
+    params(MirrorPath, ChangeParams, IfMatch),
     request_body = MirrorInput,
     responses(
         (status = 200, body = ChangeReply, headers(("ETag" = String, description = "The generation"))),
@@ -79,11 +72,7 @@ pub(super) async fn put(
 /// Remove a mirror.
 #[utoipa::path(
     delete, path = "/api/services/{service}/mirrors/{mirror}", tag = "mirrors", operation_id = "remove_mirror",
-    params(
-        ("service" = String, Path, description = "The service"),
-        ("mirror" = String, Path, description = "The mirror"), ChangeParams,
-        ("If-Match" = Option<String>, Header, description = "Only if this is the generation, in quotes")
-    ),
+    params(MirrorPath, ChangeParams, IfMatch),
     responses(
         (status = 200, body = ChangeReply, headers(("ETag" = String, description = "The generation"))),
         Refusals, NotFound, ChangeRefusals

@@ -39,7 +39,10 @@ pub(crate) struct App {
 ///
 /// Every request is checked by `access` before it is routed, also one for an unknown path.
 pub fn router(process: Arc<dyn Process>, access: Access) -> Router {
-    let (router, document) = calls().split_for_parts();
+    let (router, mut document) = calls().split_for_parts();
+    if !access.needs_tokens() {
+        document.security = None;
+    }
     let app = App { process, followers: Arc::new(Semaphore::new(MAX_FOLLOWERS)) };
     let document = Json(serde_json::to_value(document).unwrap_or_default());
     let about = Router::new()

@@ -14,7 +14,7 @@ use crate::{
     access::Caller,
     dto::{AuditLine, ChangeReply, Live, Ready, change::Nothing},
     input::{ChangeParams, Conditions, NoParams, OptionalInput, Params},
-    openapi::{BodyRefusals, ChangeRefusals, OpenRefusals, Refusals},
+    openapi::{BodyRefusals, ChangeRefusals, IfMatch, OpenRefusals, Refusals},
     problem::{Kind, Problem, ProblemPart},
     process::Actor,
 };
@@ -97,9 +97,7 @@ pub(super) async fn config(State(app): State<App>, Params(NoParams {}): Params<N
 /// Load the configuration file again. A file with problems changes nothing.
 #[utoipa::path(
     post, path = "/api/reload", tag = "process",
-    params(
-        ChangeParams,
-        ("If-Match" = Option<String>, Header, description = "Only if this is the generation, in quotes")
+    params(ChangeParams, IfMatch
     ),
     request_body = Option<Nothing>,
     responses(

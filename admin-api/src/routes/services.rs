@@ -18,7 +18,7 @@ use crate::{
     },
     events::KEPT,
     input::{ChangeParams, Conditions, InService, Input, NoParams, OptionalInput, Params},
-    openapi::{BodyRefusals, ChangeRefusals, NotFound, Refusals},
+    openapi::{BodyRefusals, ChangeRefusals, IfMatch, NotFound, Refusals, ServicePath},
     problem::{Kind, Problem, ProblemPart},
     process::Probed,
 };
@@ -44,7 +44,7 @@ pub(super) async fn list(State(app): State<App>, Params(NoParams {}): Params<NoP
 /// A service.
 #[utoipa::path(
     get, path = "/api/services/{service}", tag = "traffic",
-    params(("service" = String, Path, description = "The service")),
+    params(ServicePath),
     responses((status = 200, body = ServiceView, headers(("ETag" = String, description = "The generation"))), Refusals, NotFound)
 )]
 pub(super) async fn show(
@@ -60,10 +60,7 @@ pub(super) async fn show(
 /// Make a target stable with all traffic (blue/green). Its endpoints are probed first, once each.
 #[utoipa::path(
     post, path = "/api/services/{service}/switch", tag = "traffic",
-    params(
-        ("service" = String, Path, description = "The service"), ChangeParams,
-        ("If-Match" = Option<String>, Header, description = "Only if this is the generation, in quotes")
-    ),
+    params(ServicePath, ChangeParams, IfMatch),
     request_body = SwitchInput,
     responses(
         (status = 200, body = SwitchReply, headers(("ETag" = String, description = "The generation"))),
@@ -110,10 +107,7 @@ pub(super) async fn switch(
 /// Set the weights in percent, with up to two decimals. They must sum to 100; the stable target stays.
 #[utoipa::path(
     put, path = "/api/services/{service}/split", tag = "traffic",
-    params(
-        ("service" = String, Path, description = "The service"), ChangeParams,
-        ("If-Match" = Option<String>, Header, description = "Only if this is the generation, in quotes")
-    ),
+    params(ServicePath, ChangeParams, IfMatch),
     request_body = SplitInput,
     responses(
         (status = 200, body = ChangeReply, headers(("ETag" = String, description = "The generation"))),
@@ -135,10 +129,7 @@ pub(super) async fn split(
 /// Move the service to another target until it is restored. The split stays as it is, under the failover.
 #[utoipa::path(
     post, path = "/api/services/{service}/failover", tag = "traffic",
-    params(
-        ("service" = String, Path, description = "The service"), ChangeParams,
-        ("If-Match" = Option<String>, Header, description = "Only if this is the generation, in quotes")
-    ),
+    params(ServicePath, ChangeParams, IfMatch),
     request_body = FailoverInput,
     responses(
         (status = 200, body = ChangeReply, headers(("ETag" = String, description = "The generation"))),
@@ -160,10 +151,7 @@ pub(super) async fn failover(
 /// End a failover.
 #[utoipa::path(
     post, path = "/api/services/{service}/restore", tag = "traffic",
-    params(
-        ("service" = String, Path, description = "The service"), ChangeParams,
-        ("If-Match" = Option<String>, Header, description = "Only if this is the generation, in quotes")
-    ),
+    params(ServicePath, ChangeParams, IfMatch),
     request_body = Option<Nothing>,
     responses(
         (status = 200, body = ChangeReply, headers(("ETag" = String, description = "The generation"))),
@@ -184,7 +172,7 @@ pub(super) async fn restore(
 /// Changes of the health of the service's endpoints, newest first, as far as events are kept.
 #[utoipa::path(
     get, path = "/api/services/{service}/health-history", tag = "events",
-    params(("service" = String, Path, description = "The service")),
+    params(ServicePath),
     responses((status = 200, body = Vec<HealthTransition>, headers(("ETag" = String, description = "The generation"))), Refusals, NotFound)
 )]
 pub(super) async fn health_history(

@@ -13,18 +13,14 @@ use crate::{
     access::Caller,
     dto::{ChangeReply, TargetInput, change::Nothing},
     input::{ChangeParams, Conditions, InTarget, Input, OptionalInput},
-    openapi::{BodyRefusals, ChangeRefusals, NotFound, Refusals},
+    openapi::{BodyRefusals, ChangeRefusals, IfMatch, NotFound, Refusals, TargetPath},
     problem::Problem,
 };
 
 /// Add a target, or replace its endpoints. What is known of endpoints that stay is kept.
 #[utoipa::path(
     put, path = "/api/services/{service}/targets/{target}", tag = "targets", operation_id = "put_target",
-    params(
-        ("service" = String, Path, description = "The service"),
-        ("target" = String, Path, description = "The target", pattern = "^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$"), ChangeParams,
-        ("If-Match" = Option<String>, Header, description = "Only if this is the generation, in quotes")
-    ),
+    params(TargetPath, ChangeParams, IfMatch),
     request_body = TargetInput,
     responses(
         (status = 200, body = ChangeReply, headers(("ETag" = String, description = "The generation"))),
@@ -46,11 +42,7 @@ pub(super) async fn put(
 /// Remove a target that carries nothing. What still runs on it may finish.
 #[utoipa::path(
     delete, path = "/api/services/{service}/targets/{target}", tag = "targets", operation_id = "remove_target",
-    params(
-        ("service" = String, Path, description = "The service"),
-        ("target" = String, Path, description = "The target"), ChangeParams,
-        ("If-Match" = Option<String>, Header, description = "Only if this is the generation, in quotes")
-    ),
+    params(TargetPath, ChangeParams, IfMatch),
     responses(
         (status = 200, body = ChangeReply, headers(("ETag" = String, description = "The generation"))),
         Refusals, NotFound, ChangeRefusals
@@ -69,11 +61,7 @@ pub(super) async fn remove(
 /// Stop new requests to a target that is not stable. What runs on it may finish, up to the service's `drain`.
 #[utoipa::path(
     post, path = "/api/services/{service}/targets/{target}/drain", tag = "targets",
-    params(
-        ("service" = String, Path, description = "The service"),
-        ("target" = String, Path, description = "The target"), ChangeParams,
-        ("If-Match" = Option<String>, Header, description = "Only if this is the generation, in quotes")
-    ),
+    params(TargetPath, ChangeParams, IfMatch),
     request_body = Option<Nothing>,
     responses(
         (status = 200, body = ChangeReply, headers(("ETag" = String, description = "The generation"))),

@@ -116,6 +116,8 @@ async fn names_that_do_not_exist_are_not_found() {
         ("DELETE", "/api/services/web/targets/none", ""),
         ("POST", "/api/services/web/targets/none/drain", ""),
         ("GET", "/api/services/web/mirrors/none", ""),
+        ("GET", "/api/services/web/mirrors/bad%20name", ""),
+        ("DELETE", "/api/services/web/targets/bad%20name", ""),
         ("DELETE", "/api/services/web/mirrors/none", ""),
         ("GET", "/", ""),
         ("GET", "/api", ""),
@@ -170,6 +172,7 @@ async fn unknown_and_malformed_parameters_are_refused() {
     ] {
         check(method, path, body, 400, &["query"]).await;
     }
+    check("GET", "/api/events?after=1000000000000000000", "", 400, &["after"]).await;
     for path in ["/api/events?limit=0", "/api/events?limit=1025", "/api/audit?limit=0", "/api/audit?limit=10001"] {
         check("GET", path, "", 400, &["limit"]).await;
     }

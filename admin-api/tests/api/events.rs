@@ -141,9 +141,13 @@ async fn a_quiet_stream_has_a_heartbeat_every_fifteen_seconds() {
 #[tokio::test]
 async fn last_event_id_must_be_a_number() {
     let api = Api::open();
-    let headers = [("accept", "text/event-stream"), ("last-event-id", "x")];
-    let answer = api.call_with("GET", "/api/events", "", &headers).await;
-    assert_eq!((answer.status, answer.paths()), (400, vec!["Last-Event-ID".to_owned()]));
+    for accept in ["text/event-stream", "application/json"] {
+        for id in ["x", "", "-1", "+1", "1000000000000000000"] {
+            let headers = [("accept", accept), ("last-event-id", id)];
+            let answer = api.call_with("GET", "/api/events", "", &headers).await;
+            assert_eq!((answer.status, answer.paths()), (400, vec!["Last-Event-ID".to_owned()]), "{accept} {id}");
+        }
+    }
 }
 
 #[tokio::test]
