@@ -6,6 +6,9 @@ use crate::{
     testing::{id, route},
 };
 
+/// A service's name, listeners and routes.
+type Named = (String, Option<Vec<ListenerId>>, Vec<RouteSpec>);
+
 /// `host/path -> service` routes, separated by `;`. A service with `@listener` is only on that one.
 fn parse(text: &str) -> Vec<(RouteHost, String, String)> {
     let parse = |line: &str| {
@@ -22,8 +25,8 @@ fn parse(text: &str) -> Vec<(RouteHost, String, String)> {
     text.split(';').map(parse).collect()
 }
 
-fn services(routes: &str) -> Vec<(String, Option<Vec<ListenerId>>, Vec<RouteSpec>)> {
-    let mut services: Vec<(String, Option<Vec<ListenerId>>, Vec<RouteSpec>)> = Vec::new();
+fn services(routes: &str) -> Vec<Named> {
+    let mut services: Vec<Named> = Vec::new();
     for (host, path, to) in parse(routes) {
         let listeners = to.split_once('@').map(|(_, listener)| vec![id(listener)]);
         match services.iter_mut().find(|(name, ..)| *name == to) {
@@ -34,17 +37,12 @@ fn services(routes: &str) -> Vec<(String, Option<Vec<ListenerId>>, Vec<RouteSpec
     services
 }
 
-fn router(services: &[(String, Option<Vec<ListenerId>>, Vec<RouteSpec>)]) -> Router {
+fn router(services: &[Named]) -> Router {
     let routed = services.iter().map(|(_, listeners, routes)| Routed { listeners: listeners.as_deref(), routes });
     Router::new(&[id("public"), id("private")], routed)
 }
 
-fn find(
-    services: &[(String, Option<Vec<ListenerId>>, Vec<RouteSpec>)],
-    router: &Router,
-    listener: u32,
-    url: &str,
-) -> String {
+fn find(services: &[Named], router: &Router, listener: u32, url: &str) -> String {
     let (host, path) = url.split_at(url.find('/').unwrap());
     let mut buffer = HOST_BUFFER;
     let host = canonical(host, &mut buffer).unwrap();

@@ -1,0 +1,80 @@
+//! What a decision costs, and what a change costs.
+
+use std::{hint::black_box, sync::Arc};
+
+use criterion::{BatchSize, Criterion, criterion_group, criterion_main};
+use tidegate_benches::{Layout, Request, change_one, draw, many, one, request_for, state, sticky, with_rules};
+use tidegate_config::{ServiceSpec, Weight};
+use tidegate_core::{Snapshot, TargetIdx, compile, decide, sequence::SplitTable};
+
+/// Requests that a bench of the large scene takes in turn: more than fit the nearest caches.
+const REQUESTS: usize = 10_000;
+
+fn snapshot(services: impl IntoIterator<Item = ServiceSpec>) -> Snapshot {
+    compile(&Arc::new(state(services)), None, 2)
+}
+
+fn decisions(criterion: &mut Criterion) {
+    let small = [
+        ("one service", one()),
+        ("one service, sticky", sticky(one())),
+        ("one service, five rules", with_rules(one())),
+        ("one service, sticky, five rules", with_rules(sticky(one()))),
+    ];
+    for (name, service) in small {
+        let snapshot = snapshot([service]);
+        let request = Request::new("www.example.com", "/products/42");
+        let head = request.head();
+        let mut n = 0;
+        criterion.bench_function(&format!("decide: {name}"), |bencher| {
+            bencher.iter(|| {
+                n += 1;
+                decide(black_box(&snapshot), black_box(&head), draw(n))
+            });
+        });
+    }
+    for (name, layout) in [("each on its host", Layout::ManyHosts), ("all on one host", Layout::OneHost)] {
+        let snapshot = snapshot(many(layout));
+        // 7,919 is coprime to the number of services: neighbours in time are far apart in memory.
+        let requests: Vec<_> = (0..REQUESTS).map(|n| request_for(layout, n * 7919)).collect();
+        let mut turns = requests.iter().cycle();
+        let mut n = 0;
+        criterion.bench_function(&format!("decide: 10,000 services, 100,000 routes, {name}"), |bencher| {
+            bencher.iter(|| {
+                n += 1;
+                turns.next().map(|request| decide(black_box(&snapshot), &request.head(), draw(n)))
+            });
+        });
+    }
+}
+
+fn splits(criterion: &mut Criterion) {
+    let weights = [(0, 1000), (1, 2000), (2, 7000)];
+    let weights = weights.map(|(target, points)| (TargetIdx(target), Weight::from_points(points).unwrap_or_default()));
+    let table = SplitTable::new(weights, TargetIdx(2));
+    let mut number = 0;
+    criterion.bench_function("split: pick of three", |bencher| {
+        bencher.iter(|| {
+            number = (number + 3801) % 10_000;
+            black_box(&table).pick(number)
+        });
+    });
+}
+
+fn compiles(criterion: &mut Criterion) {
+    let before = Arc::new(state(many(Layout::ManyHosts)));
+    let after = Arc::new(change_one(&before));
+    let previous = compile(&before, None, 2);
+    let mut group = criterion.benchmark_group("compile: 10,000 services, 100,000 routes");
+    group.sample_size(10);
+    group.bench_function("everything", |bencher| {
+        bencher.iter_batched(|| (), |()| compile(black_box(&before), None, 2), BatchSize::PerIteration);
+    });
+    group.bench_function("one service changed", |bencher| {
+        bencher.iter_batched(|| (), |()| compile(black_box(&after), Some(&previous), 2), BatchSize::PerIteration);
+    });
+    group.finish();
+}
+
+criterion_group!(benches, decisions, splits, compiles);
+criterion_main!(benches);
