@@ -106,12 +106,12 @@ pub fn many(layout: Layout) -> impl Iterator<Item = ServiceSpec> {
     })
 }
 
-/// A request for one of the routes of [`many`].
-pub fn request_for(layout: Layout, n: usize) -> Request {
+/// Host and path of a request for one of the routes of [`many`].
+pub fn url_for(layout: Layout, n: usize) -> (String, String) {
     let (n, r) = (n % SERVICES, n / 7 % ROUTES_PER_SERVICE);
     match layout {
-        Layout::ManyHosts => Request::new(&format!("service-{n}.example.com"), &format!("/api/v{r}/items/42")),
-        Layout::OneHost => Request::new("example.com", &format!("/team-{}/service-{n}/v{r}/items/42", n % 100)),
+        Layout::ManyHosts => (format!("service-{n}.example.com"), format!("/api/v{r}/items/42")),
+        Layout::OneHost => ("example.com".into(), format!("/team-{}/service-{n}/v{r}/items/42", n % 100)),
     }
 }
 
@@ -173,6 +173,11 @@ impl Request {
     pub fn with(mut self, name: &'static str, value: &'static str) -> Self {
         self.headers.append(HeaderName::from_static(name), HeaderValue::from_static(value));
         self
+    }
+
+    /// The head of the same request to another host and path.
+    pub fn head_to<'a>(&'a self, host: &'a str, path: &'a str) -> RequestHead<'a> {
+        RequestHead { host, path, ..self.head() }
     }
 
     /// Its head.

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use tidegate_benches::{Layout, Request, draw, many, one, request_for, state, sticky, with_rules};
+use tidegate_benches::{Layout, Request, draw, many, one, state, sticky, url_for, with_rules};
 use tidegate_config::ServiceSpec;
 use tidegate_core::{Plan, compile, decide};
 
@@ -45,6 +45,9 @@ fn sticky_decisions_with_rules_allocate_nothing() {
 #[test]
 fn deciding_among_many_services_allocates_nothing() {
     for layout in [Layout::ManyHosts, Layout::OneHost] {
-        check(many(layout), &[1, 4242, 9999].map(|n| request_for(layout, n)));
+        check(
+            many(layout),
+            &[1, 4242, 9999].map(|n| url_for(layout, n)).map(|(host, path)| Request::new(&host, &path)),
+        );
     }
 }

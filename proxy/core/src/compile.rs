@@ -113,6 +113,7 @@ fn service(
     let mirrors = wanted.mirrors.iter().filter_map(|(id, mirror)| {
         Some(Mirror { id: id.clone(), to: at(&mirror.to)?, spec: Arc::new(mirror.clone()), stats: counters.mirror(id) })
     });
+    let stats = counters.service();
     Service {
         id: id.clone(),
         rules: rules.collect(),
@@ -126,7 +127,8 @@ fn service(
         timeouts: spec.timeouts,
         retry: spec.retry,
         failover: spec.failover.clone(),
-        stats: counters.service(),
+        sequence: stats.sequence.clone(),
+        stats,
         spec: Arc::clone(spec),
         targets,
     }

@@ -335,7 +335,7 @@ impl<W: Watcher> Decision<'_, W> {
         }
         let number = match &self.key {
             Some(key) => Number::Bucket(key.bucket(&self.service.salt)),
-            None => Number::Sequence(self.watcher.next(self.service.stats.sequence.of(self.draw.worker))),
+            None => Number::Sequence(self.watcher.next(self.service.sequence.of(self.draw.worker))),
         };
         self.watcher.number(number);
         *self.number.insert(number.get())

@@ -18,6 +18,30 @@ pub type HostBuffer = [u8; MAX_HOST];
 /// An empty [`HostBuffer`].
 pub const HOST_BUFFER: HostBuffer = [0; MAX_HOST];
 
+/// What a byte means to [`canonical`]; other bytes of names have no bit.
+const UPPER: u8 = 1;
+const DOT: u8 = 2;
+const COLON: u8 = 4;
+const BAD: u8 = 8;
+
+// Invariant: the index runs over 0 to 255, and at compile time.
+#[expect(clippy::indexing_slicing, reason = "a panic here would be a compile error")]
+const CLASSES: [u8; 256] = {
+    let mut classes = [BAD; 256];
+    let mut byte = 0;
+    while byte < 256 {
+        classes[byte] = match byte as u8 {
+            b'a'..=b'z' | b'0'..=b'9' | b'-' | b'_' => 0,
+            b'A'..=b'Z' => UPPER,
+            b'.' => DOT,
+            b':' => COLON,
+            _ => BAD,
+        };
+        byte += 1;
+    }
+    classes
+};
+
 /// The canonical form of a host: lower case, no port, no dot at its end; an IPv6 address in brackets, compressed.
 ///
 /// # Errors
@@ -28,28 +52,27 @@ pub fn canonical<'a>(raw: &'a str, buffer: &'a mut HostBuffer) -> Result<&'a str
         check_port(port)?;
         return bracketed(address, buffer);
     }
-    let (name, port) = raw.split_at(raw.bytes().position(|byte| byte == b':').unwrap_or(raw.len()));
+    let mut seen = 0;
+    let mut empty_label = 0;
+    let mut end = raw.len();
+    let mut before = DOT;
+    for (at, byte) in raw.bytes().enumerate() {
+        let class = CLASSES.get(usize::from(byte)).copied().unwrap_or(BAD);
+        if class & (BAD | COLON) != 0 {
+            end = at;
+            break;
+        }
+        seen |= class;
+        empty_label |= class & before & DOT;
+        before = class;
+    }
+    let (name, port) = raw.split_at(end);
     check_port(port)?;
     let name = name.strip_suffix('.').unwrap_or(name);
-    if name.is_empty() || name.len() > MAX_HOST {
+    if name.is_empty() || name.len() > MAX_HOST || empty_label != 0 {
         return Err(BadHost);
     }
-    let mut upper = false;
-    let mut before = b'.';
-    for byte in name.bytes() {
-        match byte {
-            b'a'..=b'z' | b'0'..=b'9' | b'-' | b'_' => (),
-            b'A'..=b'Z' => upper = true,
-            // A label is never empty.
-            b'.' if before != b'.' => (),
-            _ => return Err(BadHost),
-        }
-        before = byte;
-    }
-    if before == b'.' {
-        return Err(BadHost);
-    }
-    if !upper {
+    if seen & UPPER == 0 {
         return Ok(name);
     }
     let lower = buffer.get_mut(..name.len()).ok_or(BadHost)?;

@@ -10,6 +10,7 @@ const FINAL: u64 = 0xd6e8_feb8_6659_fd93;
 pub(crate) struct Index {
     /// A power of two of slots, at most half of them taken.
     slots: Box<[Slot]>,
+    taken: usize,
 }
 
 #[derive(Debug, Clone, Copy, Default)]
@@ -23,7 +24,12 @@ struct Slot {
 impl Index {
     /// Room for this many numbers.
     pub(crate) fn with_capacity(numbers: usize) -> Self {
-        Self { slots: vec![Slot::default(); (numbers * 2).next_power_of_two()].into() }
+        Self { slots: vec![Slot::default(); (numbers * 2).next_power_of_two()].into(), taken: 0 }
+    }
+
+    /// Whether nothing was put in.
+    pub(crate) fn is_empty(&self) -> bool {
+        self.taken == 0
     }
 
     /// Puts a number in. There must be room for it.
@@ -33,6 +39,7 @@ impl Index {
             if let Some(slot) = self.slots.get_mut((hash as usize).wrapping_add(probe) & mask)
                 && slot.number == 0
             {
+                self.taken += 1;
                 *slot = Slot { tag: (hash >> 32) as u32, number: number.saturating_add(1) };
                 return;
             }

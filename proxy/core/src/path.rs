@@ -100,21 +100,47 @@ enum Glance {
     Bad,
 }
 
-/// One pass without branches, so that it runs many bytes at a time.
+/// What a byte means to [`glance`]; plain bytes have no bit.
+const BAD: u8 = 1;
+const ESCAPE: u8 = 2;
+/// Must not follow a slash: another slash, or a dot.
+const AFTER_SLASH: u8 = 4;
+const SLASH: u8 = 8;
+
+// Invariant: the index runs over 0 to 255, and at compile time.
+#[expect(clippy::indexing_slicing, reason = "a panic here would be a compile error")]
+const CLASSES: [u8; 256] = {
+    let mut classes = [0; 256];
+    let mut byte = 0;
+    while byte < 256 {
+        classes[byte] = match byte as u8 {
+            0..=b' ' | 0x7f | b'\\' | b'#' | b'?' => BAD,
+            b'%' => ESCAPE,
+            b'/' => SLASH | AFTER_SLASH,
+            b'.' => AFTER_SLASH,
+            _ => 0,
+        };
+        byte += 1;
+    }
+    classes
+};
+
+/// One pass without a branch for any byte.
 fn glance(bytes: &[u8]) -> Glance {
-    let mut bad = false;
-    let mut look = false;
+    let mut seen = 0;
+    let mut pairs = 0;
+    let mut before = 0;
     for byte in bytes {
-        bad |= *byte <= b' ' || *byte == 0x7f || *byte == b'\\' || *byte == b'#' || *byte == b'?';
-        look |= *byte == b'%';
+        let class = CLASSES.get(usize::from(*byte)).copied().unwrap_or(BAD);
+        seen |= class;
+        // The bit of a slash, moved to where the next byte says that it must not follow one.
+        pairs |= (before >> 1) & class & AFTER_SLASH;
+        before = class;
     }
-    for (byte, next) in bytes.iter().zip(bytes.iter().skip(1)) {
-        look |= *byte == b'/' && (*next == b'/' || *next == b'.');
-    }
-    match (bad, look) {
-        (true, _) => Glance::Bad,
-        (false, true) => Glance::Look,
-        (false, false) => Glance::Plain,
+    match (seen & BAD, seen & ESCAPE | pairs) {
+        (0, 0) => Glance::Plain,
+        (0, _) => Glance::Look,
+        (_, _) => Glance::Bad,
     }
 }
 

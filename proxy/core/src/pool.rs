@@ -15,7 +15,19 @@ const MAX_EXCLUDED: usize = 8;
 
 /// Endpoints of equal rank, and their weights.
 #[derive(Debug, Default)]
-pub struct Pool(Box<[Share]>);
+pub enum Pool {
+    /// None.
+    #[default]
+    Empty,
+    /// Just one, which costs nothing to choose.
+    One(EndpointIdx),
+    /// Two or more.
+    Many(Shares),
+}
+
+/// Two or more endpoints in their order, and their weights.
+#[derive(Debug)]
+pub struct Shares(Box<[Share]>);
 
 #[derive(Debug, Clone, Copy)]
 struct Share {
@@ -42,7 +54,7 @@ impl Pools {
 
     /// Whether nothing can be chosen.
     pub fn is_empty(&self) -> bool {
-        self.healthy.0.is_empty() && self.suspect.0.is_empty()
+        matches!((&self.healthy, &self.suspect), (Pool::Empty, Pool::Empty))
     }
 }
 
@@ -68,9 +80,29 @@ impl Pool {
             end = end.saturating_add(weight);
             Share { endpoint: EndpointIdx(at), end, weight }
         });
-        Self(shares.collect())
+        let shares: Box<[Share]> = shares.collect();
+        match &*shares {
+            [] => Self::Empty,
+            [only] => Self::One(only.endpoint),
+            [_, _, ..] => Self::Many(Shares(shares)),
+        }
     }
 
+    fn choose(
+        &self,
+        endpoints: &[Endpoint],
+        mut tried: impl Iterator<Item = EndpointIdx>,
+        random: u64,
+    ) -> Option<EndpointIdx> {
+        match self {
+            Self::Empty => None,
+            Self::One(only) => (!tried.any(|endpoint| endpoint == *only)).then_some(*only),
+            Self::Many(shares) => shares.choose(endpoints, tried, random),
+        }
+    }
+}
+
+impl Shares {
     fn choose(
         &self,
         endpoints: &[Endpoint],
@@ -83,9 +115,6 @@ impl Pool {
                 excluded.add(at);
             }
         }
-        if let ([only], 0) = (&*self.0, excluded.length) {
-            return Some(only.endpoint);
-        }
         let first = self.draw(&excluded, random as u32)?;
         excluded.add(first);
         let first = self.0.get(first)?;
@@ -94,7 +123,7 @@ impl Pool {
         };
         // Requests per weight, compared without a division. On a tie the first, so that weights count when all is idle.
         let load = |share: &Share| {
-            endpoints.get(share.endpoint.get()).map_or(0, |e| u64::from(e.stats.in_flight.load(Relaxed)))
+            endpoints.get(share.endpoint.get()).map_or(0, |endpoint| u64::from(endpoint.stats.in_flight.load(Relaxed)))
         };
         let second_is_less = load(second) * u64::from(first.weight) < load(first) * u64::from(second.weight);
         Some(if second_is_less { second.endpoint } else { first.endpoint })

@@ -84,7 +84,9 @@ struct Table {
 #[derive(Debug, Clone, Copy)]
 struct HostEntry {
     text: Text,
-    /// Bit n: it has a route of n segments; the last bit stands for all deeper ones too.
+    /// The route of its `/`, which lies above every path.
+    root: Option<Found>,
+    /// Bit n: it has a route of n segments, at least one; the last bit stands for all deeper ones too.
     depths: u64,
 }
 
@@ -122,7 +124,14 @@ impl Table {
                 builder.add(route, ServiceIdx(at), position);
             }
         }
-        Self { texts: builder.texts.into(), ..builder.table }
+        let Builder { texts, mut table } = builder;
+        // Far fewer hosts than routes, perhaps: a small index stays in the caches.
+        let mut hosts = Index::with_capacity(table.hosts.len());
+        for (host, at) in table.hosts.iter().zip(0..).filter(|(_, at)| table.any != Some(*at)) {
+            hosts.insert(mix(0, host.text.of(&texts).unwrap_or_default().as_bytes()), at);
+        }
+        table.hosts_by_text = hosts;
+        Self { texts: texts.into(), ..table }
     }
 
     fn find(&self, host: &str, path: &str) -> Option<Found> {
@@ -145,22 +154,24 @@ impl Table {
     }
 
     fn host(&self, texts: &str, text: &str) -> Option<u32> {
+        if self.hosts_by_text.is_empty() {
+            return None;
+        }
         let is = |at: u32| self.hosts.get(at as usize).is_some_and(|host| host.text.of(texts) == Some(text));
         self.hosts_by_text.find(mix(0, text.as_bytes()), is)
     }
 
     /// The deepest route of a host that a path lies below.
     fn below(&self, host: u32, path: &str) -> Option<Found> {
-        let depths = self.hosts.get(host as usize)?.depths;
-        let mut best = None;
-        for (depth, hash, end) in borders(host, path) {
-            let bit = depth.min(DEEP);
-            if depths >> bit == 0 {
-                break;
-            }
-            if depths >> bit & 1 == 1
-                && let Some(prefix) = path.get(..end)
-                && let Some(route) = self.route(&self.texts, hash, host, prefix)
+        let HostEntry { depths, root, .. } = *self.hosts.get(host as usize)?;
+        let mut best = root;
+        let mut border = Border::first(host);
+        while depths >> border.bit() > 1 || depths >> DEEP == 1 {
+            let Some(next) = border.next(path) else { break };
+            border = next;
+            if depths >> border.bit() & 1 == 1
+                && let Some(prefix) = path.get(..border.end)
+                && let Some(route) = self.route(&self.texts, border.hash, host, prefix)
             {
                 best = self.routes.get(route as usize).map(|route| route.found);
             }
@@ -178,16 +189,33 @@ impl Table {
     }
 }
 
-/// Every border of a canonical path: segments before it, the hash of host and path up to it, and where it is.
-fn borders(host: u32, path: &str) -> impl Iterator<Item = (u32, u64, usize)> {
-    let start = mix(0, &host.to_le_bytes());
-    let below = path.split('/').skip(1).filter(|segment| !segment.is_empty());
-    let deeper = below.zip(1_u32..).scan((start, 0), |(hash, end), (segment, depth)| {
-        *hash = mix(*hash, segment.as_bytes());
-        *end += 1 + segment.len();
-        Some((depth, *hash, *end))
-    });
-    std::iter::once((0, start, 0)).chain(deeper)
+/// A border between segments of a canonical path.
+#[derive(Debug, Clone, Copy)]
+struct Border {
+    /// Segments before it.
+    depth: u32,
+    /// Where it is.
+    end: usize,
+    /// Of the host and the path before it.
+    hash: u64,
+}
+
+impl Border {
+    fn first(host: u32) -> Self {
+        Self { depth: 0, end: 0, hash: mix(0, &host.to_le_bytes()) }
+    }
+
+    fn next(self, path: &str) -> Option<Self> {
+        let rest = path.as_bytes().get(self.end + 1..)?;
+        let segment = rest.split(|byte| *byte == b'/').next().filter(|segment| !segment.is_empty())?;
+        let end = self.end + 1 + segment.len();
+        Some(Self { depth: self.depth + 1, end, hash: mix(self.hash, segment) })
+    }
+
+    /// The bit of [`HostEntry::depths`] that stands for this depth.
+    fn bit(self) -> u32 {
+        self.depth.min(DEEP)
+    }
 }
 
 impl Text {
@@ -206,14 +234,24 @@ impl Builder {
     fn add(&mut self, route: &RouteSpec, service: ServiceIdx, position: u32) {
         let host = self.host(&route.host);
         let prefix = canonical_prefix(&route.path);
-        let Some((depth, hash, _)) = borders(host, &prefix).last() else { return };
+        let Border { depth, hash, .. } =
+            std::iter::successors(Some(Border::first(host)), |border| border.next(&prefix))
+                .last()
+                .unwrap_or(Border::first(host));
+        let strip = if route.strip { u16::try_from(depth).unwrap_or(u16::MAX) } else { 0 };
+        let found = Found { service, route: position, strip };
+        if depth == 0 {
+            if let Some(host) = self.table.hosts.get_mut(host as usize) {
+                host.root.get_or_insert(found);
+            }
+            return;
+        }
         if self.table.route(&self.texts, hash, host, &prefix).is_some() {
             return;
         }
-        let strip = if route.strip { u16::try_from(depth).unwrap_or(u16::MAX) } else { 0 };
         let prefix = self.text(&prefix);
         self.table.routes_by_prefix.insert(hash, self.table.routes.len() as u32);
-        self.table.routes.push(RouteEntry { prefix, host, found: Found { service, route: position, strip } });
+        self.table.routes.push(RouteEntry { prefix, host, found });
         if let Some(host) = self.table.hosts.get_mut(host as usize) {
             host.depths |= 1 << depth.min(DEEP);
         }
@@ -224,7 +262,7 @@ impl Builder {
             RouteHost::Any => {
                 let next = self.table.hosts.len() as u32;
                 if self.table.any.is_none() {
-                    self.table.hosts.push(HostEntry { text: Text { start: 0, length: 0 }, depths: 0 });
+                    self.table.hosts.push(HostEntry { text: Text { start: 0, length: 0 }, root: None, depths: 0 });
                 }
                 return *self.table.any.get_or_insert(next);
             }
@@ -241,7 +279,7 @@ impl Builder {
         }
         let next = self.table.hosts.len() as u32;
         self.table.hosts_by_text.insert(mix(0, text.as_bytes()), next);
-        let entry = HostEntry { text: self.text(&text), depths: 0 };
+        let entry = HostEntry { text: self.text(&text), root: None, depths: 0 };
         self.table.hosts.push(entry);
         next
     }

@@ -43,42 +43,57 @@ fn number_at(position: u32) -> u16 {
 /// beside a stable target begins at 0, and when it grows, visitors only move into it.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub struct SplitTable {
-    /// Each range's end (the first number that is not in it) and its target; ends ascend to 10,000.
-    ranges: Vec<(u16, TargetIdx)>,
+    /// The first ranges, in place: nearly every split has no more, and reading them misses no cache of its own.
+    near: [Range; 3],
+    far: Box<[Range]>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Range {
+    /// The first number that is not in it. Ends ascend to 10,000; zero: there is no such range.
+    end: u16,
+    target: TargetIdx,
+}
+
+impl Default for Range {
+    fn default() -> Self {
+        Self { end: 0, target: TargetIdx(0) }
+    }
 }
 
 impl SplitTable {
-    /// Ranges for weights that are given in the order of the targets' names.
+    /// Ranges for weights that are given in any order.
     pub fn new(weights: impl IntoIterator<Item = (TargetIdx, Weight)>, stable: TargetIdx) -> Self {
         let mut weights: Vec<_> = weights.into_iter().filter(|(_, weight)| *weight != Weight::ZERO).collect();
         weights.sort_by_key(|(target, _)| (*target == stable, *target));
-        let mut end = 0_u16;
-        let ranges = weights.into_iter().map(|(target, weight)| {
-            end = end.saturating_add(weight.points());
-            (end, target)
+        let mut ranges = weights.into_iter().scan(0_u16, |end, (target, weight)| {
+            *end = end.saturating_add(weight.points());
+            Some(Range { end: *end, target })
         });
-        Self { ranges: ranges.collect() }
+        let near = [(); 3].map(|()| ranges.next().unwrap_or_default());
+        Self { near, far: ranges.collect() }
     }
 
     /// The target whose range holds this number; `None` when no range does, as in an empty table.
     pub fn pick(&self, number: u16) -> Option<TargetIdx> {
         // Splits have two or three targets: a scan beats a binary search.
-        self.ranges.iter().find(|(end, _)| number < *end).map(|(_, target)| *target)
+        self.near.iter().chain(&self.far).find(|range| number < range.end).map(|range| range.target)
     }
 
     /// The target that has everything, if there is one: then no number is needed.
     pub fn only(&self) -> Option<TargetIdx> {
-        match self.ranges.as_slice() {
-            [(NUMBERS, target)] => Some(*target),
-            _ => None,
-        }
+        let [first, ..] = self.near;
+        (first.end == NUMBERS).then_some(first.target)
     }
 
     /// The numbers of a target, from the first to before the second; `None` if it has no weight.
     pub fn range_of(&self, target: TargetIdx) -> Option<(u16, u16)> {
-        let at = self.ranges.iter().position(|(_, other)| *other == target)?;
-        let begin = at.checked_sub(1).and_then(|before| self.ranges.get(before)).map_or(0, |(end, _)| *end);
-        self.ranges.get(at).map(|(end, _)| (begin, *end))
+        let ranges = self.near.iter().chain(&self.far).scan(0, |before, range| {
+            let begin = std::mem::replace(before, range.end);
+            Some((begin, range))
+        });
+        let found = ranges.into_iter().find(|(_, range)| range.target == target && range.end != 0);
+        found.map(|(begin, range)| (begin, range.end))
     }
 }
 

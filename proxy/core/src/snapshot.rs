@@ -1,6 +1,11 @@
 //! The compiled, immutable state that requests read. Each request reads exactly one.
 
-use std::{collections::BTreeMap, net::SocketAddr, sync::Arc, time::Duration};
+use std::{
+    collections::BTreeMap,
+    net::SocketAddr,
+    sync::{Arc, atomic::AtomicU32},
+    time::Duration,
+};
 
 use tidegate_config::{
     EndpointAddress, FailoverPolicy, Host, MirrorId, MirrorSpec, Retry, ServiceId, ServiceSpec, Sticky, TargetId,
@@ -14,7 +19,7 @@ use crate::{
     rules::Rule,
     sequence::SplitTable,
     state::{Generation, State},
-    stats::{EndpointStats, MirrorStats, ServiceStats, TargetStats},
+    stats::{EndpointStats, MirrorStats, ServiceStats, Sharded, TargetStats},
 };
 
 macro_rules! idx {
@@ -111,6 +116,8 @@ pub struct Service {
     pub failover: Option<FailoverPolicy>,
     /// Counters.
     pub stats: Arc<ServiceStats>,
+    /// [`ServiceStats::sequence`], at hand.
+    pub sequence: Sharded<AtomicU32>,
 }
 
 impl Service {

@@ -5,7 +5,7 @@
 use std::{
     collections::VecDeque,
     sync::{
-        Mutex, PoisonError,
+        Arc, Mutex, PoisonError,
         atomic::{AtomicU32, AtomicU64, Ordering::Relaxed},
     },
 };
@@ -24,8 +24,16 @@ pub const BUCKET_BOUNDS_US: [u64; 16] = [
 ];
 
 /// Counters on their own cache lines, one per worker.
+///
+/// A clone counts on the same lines: who holds one reaches them without a detour.
 #[derive(Debug)]
-pub struct Sharded<T>(Box<[Line<T>]>);
+pub struct Sharded<T>(Arc<[Line<T>]>);
+
+impl<T> Clone for Sharded<T> {
+    fn clone(&self) -> Self {
+        Self(Arc::clone(&self.0))
+    }
+}
 
 #[derive(Debug, Default)]
 #[repr(align(128))]
@@ -39,6 +47,10 @@ impl<T: Default> Sharded<T> {
 
     /// The shard of a worker; workers beyond the number of shards share.
     pub fn of(&self, worker: Worker) -> &T {
+        if let Some(line) = self.0.get(worker.0) {
+            // Nearly always: a division would cost as much as the counting.
+            return &line.0;
+        }
         // Invariant: there is at least one shard.
         #[expect(clippy::indexing_slicing, reason = "the index is taken modulo the length, which is at least one")]
         &self.0[worker.0 % self.0.len()].0

@@ -90,7 +90,7 @@ proptest! {
         excluded in proptest::collection::btree_set(0..7_usize, 1..4),
     ) {
         let snapshot = scene(&weights).snapshot();
-        let pool = &target(&snapshot).pools.healthy;
+        let Pool::Many(pool) = &target(&snapshot).pools.healthy else { panic!("two or more") };
         let mut out = Excluded::default();
         excluded.iter().rev().filter(|at| **at < weights.len()).for_each(|at| out.add(*at));
         let left: u32 = (0..weights.len()).filter(|at| !excluded.contains(at)).map(|at| u32::from(weights[at])).sum();
