@@ -55,6 +55,8 @@ pub(super) fn request_head(
     ctx: &mut Ctx,
     shared: &Shared,
 ) -> Result<()> {
+    #[cfg(test)]
+    assert!(!head.headers.contains_key("x-test-panic"), "a test wants a panic with a request in flight");
     let (Some(client), Some(route)) = (&ctx.client, &ctx.route) else { return Ok(()) };
     let original = session.req_header();
     let host = original.uri.authority().map(http::uri::Authority::as_str);
@@ -141,6 +143,9 @@ pub(super) fn answer_to_client(session: &mut Session, head: &mut ResponseHeader,
     let tunnel = head.status == StatusCode::SWITCHING_PROTOCOLS;
     let (version, security) = (session.req_header().version, ctx.client.as_ref().map(|client| client.security));
     headers::to_client(head, version, tunnel)?;
+    if ctx.client.as_ref().is_some_and(|client| client.link.is_stopped()) {
+        session.set_keepalive(None);
+    }
     if tunnel {
         session.set_read_timeout(None);
         if let Some(client) = &ctx.client {

@@ -16,7 +16,7 @@ use tidegate_core::Reject;
 use tokio::{
     sync::Notify,
     task::spawn_local,
-    time::{Instant, sleep, timeout, timeout_at},
+    time::{Instant, sleep, sleep_until, timeout, timeout_at},
 };
 
 use super::{
@@ -47,12 +47,15 @@ impl Streams {
         RunningStream(Rc::clone(self))
     }
 
-    /// Waits until no stream has run for this long.
-    async fn idle(&self, patience: Duration) {
+    /// Waits until no stream has run for as long as the connection may be unused, or none has begun at the deadline.
+    async fn idle(&self, link: &Link, first: Option<Instant>) {
         while self.running.get() > 0 {
             self.ended.notified().await;
         }
-        sleep(patience).await;
+        match first {
+            Some(deadline) => sleep_until(deadline).await,
+            None => sleep(link.idle()).await,
+        }
     }
 }
 
@@ -63,13 +66,14 @@ impl Drop for RunningStream {
     }
 }
 
-/// Serves streams until the connection ends. Its preface and settings must be complete at `deadline`.
+/// Serves streams until the connection ends. The first must have begun at `deadline`.
 pub(super) async fn serve(stream: ClientStream, client: Client, house: &Rc<House>, deadline: Instant) {
     let options = Some(default_h2_options());
     let Ok(Ok(mut connection)) = timeout_at(deadline, handshake(Box::new(stream), options)).await else { return };
     let digest = Arc::new(Digest::default());
     let streams = Rc::new(Streams::default());
     let link = Arc::clone(&client.link);
+    let mut first = Some(deadline);
     let mut malformed = 0;
     let mut stopping = false;
     loop {
@@ -82,14 +86,17 @@ pub(super) async fn serve(stream: ClientStream, client: Client, house: &Rc<House
                 continue;
             }
             next = HttpSession::from_h2_conn(&mut connection, Arc::clone(&digest)) => next,
-            () = streams.idle(link.idle()), if !stopping => {
+            () = streams.idle(&link, first), if !stopping => {
                 connection.graceful_shutdown();
                 let _ = timeout(FAREWELL, HttpSession::from_h2_conn(&mut connection, digest)).await;
                 return;
             }
         };
         match next {
-            Ok(Some(H2Accept::Session(session))) => begin(session, &client, house, &streams),
+            Ok(Some(H2Accept::Session(session))) => {
+                first = None;
+                begin(session, &client, house, &streams);
+            }
             Ok(Some(H2Accept::Rejected)) => {
                 house.shared.counters.rejected(Reject::Malformed);
                 malformed += 1;
@@ -104,6 +111,7 @@ pub(super) async fn serve(stream: ClientStream, client: Client, house: &Rc<House
 
 /// Serves one stream in a task of its own.
 fn begin(session: HttpSession, client: &Client, house: &Rc<House>, streams: &Rc<Streams>) {
+    let connection = Arc::clone(&client.link);
     let link = Arc::new(Link::new(Stage::Answer));
     let client = Arc::new(Client { link: Arc::clone(&link), ..client.clone() });
     let entry = house.roster.enter(&link);
@@ -119,6 +127,8 @@ fn begin(session: HttpSession, client: &Client, house: &Rc<House>, streams: &Rc<
             }
         };
         house.guarded(serve).await;
+        // The connection is kept as long as the service of its last stream says.
+        connection.set_idle(link.idle());
         drop((entry, running));
     });
 }

@@ -372,13 +372,33 @@ async fn read_head(stream: &mut (impl AsyncRead + Unpin)) -> Option<(Received, u
         .map(|(name, value)| (name.to_ascii_lowercase(), value.trim().to_owned()))
         .collect();
     let received = Received { method, target, headers, body: Vec::new() };
-    assert_eq!(received.header("transfer-encoding"), None, "our own requests have a length");
     let length = received.header("content-length").map_or(0, |length| length.parse().unwrap());
     Some((received, length))
 }
 
 async fn read_body(stream: &mut (impl AsyncRead + Unpin), received: Received, length: usize) -> Option<Received> {
     let mut body = vec![0; length];
-    stream.read_exact(&mut body).await.ok()?;
+    match received.header("transfer-encoding") {
+        Some(_) => body = read_chunks(stream).await?,
+        None => drop(stream.read_exact(&mut body).await.ok()?),
+    }
     Some(Received { body, ..received })
+}
+
+/// Reads a chunked body without extensions and trailers, again byte by byte.
+async fn read_chunks(stream: &mut (impl AsyncRead + Unpin)) -> Option<Vec<u8>> {
+    let mut body = Vec::new();
+    loop {
+        let mut line = Vec::new();
+        while !line.ends_with(b"\r\n") {
+            line.push(stream.read_u8().await.ok()?);
+        }
+        let length = usize::from_str_radix(std::str::from_utf8(&line).unwrap().trim(), 16).unwrap();
+        let mut chunk = vec![0; length + 2];
+        stream.read_exact(&mut chunk).await.ok()?;
+        body.extend_from_slice(&chunk[..length]);
+        if length == 0 {
+            return Some(body);
+        }
+    }
 }

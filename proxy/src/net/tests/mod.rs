@@ -1,7 +1,13 @@
 //! The data plane through real sockets: a configuration, scripted endpoints, and clients that write bytes.
 
+mod bodies;
 mod exchange;
+mod failures;
+mod http2;
+mod limits;
 mod metrics;
+mod stopping;
+mod tunnels;
 
 use std::{net::SocketAddr, sync::Arc, time::Duration};
 
@@ -182,7 +188,11 @@ impl Answer {
 
 impl Wire {
     pub(super) async fn connect(address: SocketAddr) -> Self {
-        Self { stream: TcpStream::connect(address).await.unwrap(), read: Vec::new(), head_only: false }
+        Self::of(TcpStream::connect(address).await.unwrap())
+    }
+
+    pub(super) fn of(stream: TcpStream) -> Self {
+        Self { stream, read: Vec::new(), head_only: false }
     }
 
     pub(super) async fn write(&mut self, bytes: impl AsRef<[u8]>) {
@@ -193,6 +203,14 @@ impl Wire {
     pub(super) async fn rest(&mut self) -> Option<Vec<u8>> {
         let read = timeout(PATIENCE, self.stream.read_to_end(&mut self.read)).await.unwrap();
         read.ok().map(|_| std::mem::take(&mut self.read))
+    }
+
+    /// The next bytes.
+    pub(super) async fn bytes(&mut self, count: usize) -> Vec<u8> {
+        while self.read.len() < count {
+            assert!(self.more().await > 0, "closed after {:?}", self.read);
+        }
+        self.read.drain(..count).collect()
     }
 
     async fn more(&mut self) -> usize {
