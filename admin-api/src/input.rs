@@ -190,7 +190,7 @@ impl<T: DeserializeOwned + Default, S: Send + Sync> FromRequest<S> for OptionalI
 
     async fn from_request(request: Request, _: &S) -> Result<Self, Problem> {
         let body = read(request).await?;
-        if body.is_empty() { Ok(Self(T::default())) } else { parse(&body).map(Self) }
+        if matches!(body.trim_ascii(), b"" | b"null") { Ok(Self(T::default())) } else { parse(&body).map(Self) }
     }
 }
 
@@ -247,6 +247,10 @@ fn parse<T: DeserializeOwned>(body: &[u8]) -> Result<T, Problem> {
     // Shape is judged only on a document that is well-formed to its end.
     if let Err(error) = serde_json::from_slice::<IgnoredAny>(body) {
         return Err(Problem::malformed(vec![ProblemPart::new("", format!("the body is not JSON: {error}"))]));
+    }
+    // Serde would also fill the fields of a struct from an array, in their order.
+    if !body.trim_ascii_start().starts_with(b"{") {
+        return Err(Problem::invalid(vec![ProblemPart::new("", "the body is not a JSON object")]));
     }
     let mut deserializer = serde_json::Deserializer::from_slice(body);
     serde_path_to_error::deserialize(&mut deserializer).map_err(|error| {

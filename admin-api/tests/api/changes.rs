@@ -77,6 +77,7 @@ async fn the_bodies_of_restore_drain_and_reload_may_be_empty_objects() {
     api.ok("POST", "/api/services/web/targets/v3/drain", "{}").await;
     api.ok("POST", "/api/reload", "{}").await;
     for path in ["/api/services/web/restore", "/api/services/web/targets/v3/drain", "/api/reload"] {
+        assert_eq!(api.call("POST", path, "[]").await.status, 422, "{path}");
         let answer = api.call("POST", path, r#"{"force":true}"#).await;
         assert_eq!((answer.status, answer.paths()), (422, vec!["force".to_owned()]), "{path}");
     }

@@ -58,6 +58,7 @@ async fn every_problem_of_a_target_is_reported_at_once() {
     check("PUT", "/api/services/web/targets/v4", body, 422, &paths).await;
     for (body, paths) in [
         (r#"{"endpoints":[]}"#, &["endpoints"][..]),
+        (r#"{"endpoints":[["127.0.0.1:1",2]]}"#, &["endpoints[0]"]),
         (r#"{"endpoints":[5]}"#, &["endpoints[0]"]),
         (r#"{"endpoints":["127.0.0.1:1",{"address":"127.0.0.1:2","wieght":2}]}"#, &["endpoints[1].wieght"]),
         (r#"{"endpoints":[{"weight":2}]}"#, &["endpoints[0]"]),
@@ -89,6 +90,7 @@ async fn switches_and_failovers_to_nowhere_are_invalid() {
         check("POST", path, r#"{"to":""}"#, 422, &["to"]).await;
         check("POST", path, r#"{"to":"green","dry_run":true}"#, 422, &["dry_run"]).await;
         check("POST", path, "{}", 422, &[""]).await;
+        check("POST", path, r#"["blue"]"#, 422, &[""]).await;
         check("POST", path, "", 400, &[""]).await;
     }
 }
