@@ -10,7 +10,7 @@ pub(crate) const DEFAULT_SERVER: &str = "http://127.0.0.1:3091";
 
 /// Decides, request by request, which version of your services answers.
 ///
-/// `tidegate init` writes a configuration file to begin with,
+/// `tidegate demo` shows all of it on this machine. `tidegate init` writes a configuration file to begin with,
 /// `tidegate serve` runs it, and the other verbs talk to the admin API of the running proxy.
 ///
 /// Exit codes: 0 done, 1 refused or failed, 2 bad usage or configuration.
@@ -59,6 +59,8 @@ pub(crate) enum Command {
     Check(CheckArgs),
     /// Write a commented configuration file to begin with
     Init(InitArgs),
+    /// Run the proxy with demo applications and traffic, needing nothing else
+    Demo(DemoArgs),
     /// Show the services: weights, health, traffic, failover, mirrors
     Status(StatusArgs),
     /// Make a target stable and give it all traffic (blue/green)
@@ -139,6 +141,20 @@ pub(crate) struct InitArgs {
     /// Write over a file that exists.
     #[arg(long)]
     pub(crate) force: bool,
+}
+
+/// Arguments of `demo`.
+#[derive(Debug, Args)]
+pub(crate) struct DemoArgs {
+    /// Port of the proxy.
+    #[arg(long, default_value_t = 3090)]
+    pub(crate) port: u16,
+    /// Port of the admin API, on the loopback address.
+    #[arg(long, default_value_t = 3091, value_name = "PORT")]
+    pub(crate) admin_port: u16,
+    /// Port where the demo's applications are killed and revived, on the loopback address.
+    #[arg(long, default_value_t = 3092, value_name = "PORT")]
+    pub(crate) control_port: u16,
 }
 
 /// Arguments of every verb that changes something.

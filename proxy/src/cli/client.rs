@@ -104,11 +104,6 @@ impl Client {
         }
     }
 
-    /// Makes a call; the answer as JSON.
-    pub(crate) async fn json(&self, call: &Call) -> Result<Value, CliError> {
-        self.decode(&self.send(call).await?)
-    }
-
     /// Reads an answer of this API as a value.
     pub(crate) fn decode<T: serde::de::DeserializeOwned>(&self, body: &[u8]) -> Result<T, CliError> {
         serde_json::from_slice(body).map_err(|error| self.foreign(format!("its answer is not as expected: {error}")))

@@ -3,7 +3,7 @@
 use std::{fmt, io};
 
 use serde::Deserialize;
-use serde_json::{Value, json};
+use serde_json::json;
 
 use crate::cli::{
     address::ServerAddress,
@@ -100,7 +100,7 @@ impl CliError {
     pub(crate) fn report(&self, format: Format) {
         match (self, format) {
             (Self::NobodyReads, _) => {}
-            (Self::Refused(problem), Format::Json) => output::note(&format!("{}\n", problem.document)),
+            (Self::Refused(problem), Format::Json) => output::note(&format!("{}\n", problem.document.trim_end())),
             (_, Format::Json) => output::note(&format!(
                 "{}\n",
                 json!({ "type": "about:blank", "title": "failed", "detail": self.to_string() })
@@ -123,7 +123,7 @@ pub(crate) enum Format {
 #[derive(Debug)]
 pub(crate) struct Problem {
     /// The document as it came.
-    document: Value,
+    document: String,
     title: String,
     detail: Option<String>,
     entries: Vec<Entry>,
@@ -148,14 +148,13 @@ struct Entry {
 impl Problem {
     /// Reads a problem document; `None` when this is not one.
     pub(crate) fn parse(status: http::StatusCode, body: &[u8], token: TokenGiven) -> Option<Self> {
-        let document: Value = serde_json::from_slice(body).ok()?;
-        let known: Known = serde_json::from_value(document.clone()).ok()?;
+        let document = String::from_utf8(body.to_vec()).ok()?;
+        let known: Known = serde_json::from_str(&document).ok()?;
         let title = known.title?;
         let hint = match (status.as_u16(), token) {
             (401, TokenGiven::No) => Some("set TIDEGATE_TOKEN to a token of this admin API"),
             (401, TokenGiven::Yes) => Some("the token in TIDEGATE_TOKEN (or --token) is not one of this admin API"),
             (403, TokenGiven::Yes) => Some("the role of the token in TIDEGATE_TOKEN (or --token) may not be enough"),
-            (412, _) => Some("read the generation again with `tidegate status` and decide anew"),
             _ => None,
         };
         Some(Self { document, title, detail: known.detail, entries: known.errors, hint })

@@ -7,24 +7,24 @@ use std::process::ExitCode;
 
 use clap::{ArgMatches, CommandFactory, FromArgMatches, parser::ValueSource};
 
-mod address;
+pub(crate) mod address;
 mod args;
 mod change;
 mod check;
-mod client;
-mod describe;
-mod error;
+pub(crate) mod client;
+pub(crate) mod describe;
+pub(crate) mod error;
 mod events;
 mod explain;
 mod init;
-mod output;
+pub(crate) mod output;
 mod read;
 mod session;
 mod status;
 mod table;
 mod view;
 
-pub(crate) use args::{LogFormat, ServeArgs};
+pub(crate) use args::{DemoArgs, LogFormat, ServeArgs};
 
 use args::{Cli, Command, MirrorCommand, TargetCommand};
 use error::{CliError, Format};
@@ -57,6 +57,7 @@ fn run(cli: Cli, token: Option<ValueSource>) -> ExitCode {
     let format = cli.global.format();
     let done = match &cli.command {
         Command::Serve(args) => return crate::serve::run(args),
+        Command::Demo(args) => return crate::demo::run(args),
         Command::Check(args) => return check::run(args, format),
         Command::Init(args) => init::run(args, format),
         Command::Completions(args) => completions(args.shell),
@@ -116,7 +117,7 @@ async fn verb(session: &Session, command: &Command) -> Result<(), CliError> {
         Command::Reload(args) => change::reload(session, args).await,
         Command::Config => read::config(session).await,
         // Invariant: `run` handles these itself; they need no admin API.
-        Command::Serve(_) | Command::Check(_) | Command::Init(_) | Command::Completions(_) => Ok(()),
+        Command::Serve(_) | Command::Demo(_) | Command::Check(_) | Command::Init(_) | Command::Completions(_) => Ok(()),
     }
 }
 

@@ -1,5 +1,6 @@
 //! What the verbs that talk to the admin API have in common.
 
+use bytes::Bytes;
 use serde_json::Value;
 
 use crate::cli::{
@@ -53,7 +54,7 @@ impl Session {
         call: &Call,
         words: impl FnOnce(&Value, Colours) -> String,
     ) -> Result<(), CliError> {
-        let answer = self.client.json(call).await?;
+        let answer = self.client.send(call).await?;
         self.print(&answer, words)
     }
 
@@ -64,7 +65,7 @@ impl Session {
         what: &str,
         ask: Ask,
         args: &ChangeArgs,
-    ) -> Result<Value, CliError> {
+    ) -> Result<Bytes, CliError> {
         let settled = args.yes || args.dry_run || ask == Ask::Never || !output::can_ask();
         if !settled && !output::confirm(&format!("{what}?")) {
             return Err(CliError::Declined);
@@ -73,17 +74,23 @@ impl Session {
         if args.dry_run {
             call.path.push_str("?dry_run=true");
         }
-        self.client.json(&call).await
+        self.client.send(&call).await
     }
 
     /// Shows an answer: as it came, or in words.
-    pub(crate) fn print(&self, answer: &Value, words: impl FnOnce(&Value, Colours) -> String) -> Result<(), CliError> {
+    pub(crate) fn print(&self, answer: &Bytes, words: impl FnOnce(&Value, Colours) -> String) -> Result<(), CliError> {
+        let value = self.client.decode(answer)?;
         match self.format {
-            Format::Json => output::result(&format!("{answer}\n"))?,
-            Format::Text => output::result(&words(answer, self.colours()))?,
+            Format::Json => output::result(&as_it_came(answer))?,
+            Format::Text => output::result(&words(&value, self.colours()))?,
         }
         Ok(())
     }
+}
+
+/// An answer of the API as one line of output.
+pub(crate) fn as_it_came(answer: &Bytes) -> String {
+    format!("{}\n", String::from_utf8_lossy(answer).trim_end())
 }
 
 impl GlobalArgs {

@@ -12,7 +12,7 @@ use crate::cli::{
     client::Call,
     error::{CliError, Format},
     output::{self, Screen},
-    session::Session,
+    session::{Session, as_it_came},
     view::{self, Rates},
 };
 
@@ -114,8 +114,4 @@ impl Watched<'_> {
             (Format::Text, Screen::Plain) => output::result(&format!("{}\n", picture())),
         }
     }
-}
-
-fn as_it_came(body: &Bytes) -> String {
-    format!("{}\n", String::from_utf8_lossy(body).trim_end())
 }

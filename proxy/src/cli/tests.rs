@@ -18,6 +18,7 @@ fn every_documented_verb_is_understood() {
         "check -c a.toml",
         "init",
         "init a.toml --force",
+        "demo --port 1 --admin-port 2 --control-port 3",
         "status",
         "status web --watch",
         "switch web green --force --yes",
