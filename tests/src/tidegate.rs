@@ -69,9 +69,12 @@ address = "127.0.0.1:0"
 "#;
 
 impl Tidegate {
-    /// Starts with these services (and whatever else but `[server]`, `[admin]` and `[listener.public]`).
+    /// Starts with these services (and whatever else but `[server]`, `[admin]` and `[listener.public]`), and waits until
+    /// every endpoint has a verdict.
     pub async fn start(services: &str) -> Self {
-        Self::start_exactly(&format!("{PREAMBLE}{LISTENER}{services}"), &[]).await
+        let this = Self::start_exactly(&format!("{PREAMBLE}{LISTENER}{services}"), &[]).await;
+        this.settled().await;
+        this
     }
 
     /// Starts with lines added to `[admin]` and variables in the environment.
@@ -115,6 +118,15 @@ impl Tidegate {
         self.admin = admin;
         let up = || async { once(admin, &Sent::new("GET", "/healthz")).await.ok().filter(|a| a.status == 200) };
         until("the admin API answers", up).await;
+    }
+
+    /// Waits until every endpoint has a verdict, so that a test does not race the first probes.
+    pub async fn settled(&self) {
+        until("every endpoint has a verdict", || async {
+            let services = self.done("GET", "/api/services", None).await;
+            (!services.to_string().contains("\"health\":\"unknown\"")).then_some(())
+        })
+        .await;
     }
 
     /// Where clients connect.
@@ -208,10 +220,11 @@ impl Tidegate {
         self.restart().await;
     }
 
-    /// Starts it again after its end.
+    /// Starts it again after its end, and waits until every endpoint has a verdict.
     pub async fn restart(&mut self) {
         (self.child, self.log) = spawn(self.dir.path(), &self.environment);
         self.wait_ready().await;
+        self.settled().await;
     }
 
     /// Waits for its end, which must come within `limit`.

@@ -1,3 +1,9 @@
 //! The end-to-end tests, in one binary: each starts the real proxy and real origins of its own.
 
+mod failing;
 mod harness;
+mod lasting;
+mod mirroring;
+mod refusing;
+mod splitting;
+mod switching;
