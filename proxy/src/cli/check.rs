@@ -1,14 +1,18 @@
 //! `tidegate check`: everything that is wrong with a configuration file, without running it.
 
-use std::{path::Path, process::ExitCode};
+use std::{fmt, path::Path, process::ExitCode};
 
 use serde_json::json;
 use tidegate_config::{Config, Problems};
+use tidegate_core::{Generation, State};
 
-use crate::cli::{
-    args::CheckArgs,
-    error::{self, CliError, Format},
-    output,
+use crate::{
+    cli::{
+        args::CheckArgs,
+        error::{self, CliError, Format},
+        output,
+    },
+    state,
 };
 
 /// Services that a summary names before it only counts.
@@ -26,7 +30,7 @@ pub(crate) fn run(args: &CheckArgs, format: Format) -> ExitCode {
         }
     };
     let (report, code) = match tidegate_config::parse(&text) {
-        Ok(config) => (valid(file, &config, format), 0),
+        Ok(config) => (valid(file, &config, &Compared::with(&config), format), 0),
         Err(problems) => (invalid(file, &problems, format), error::USAGE),
     };
     // The result of a check is its answer, and goes to stdout; a list of problems for people is a message.
@@ -62,8 +66,57 @@ fn invalid(file: &Path, problems: &Problems, format: Format) -> String {
     problems.iter().map(line).collect()
 }
 
+/// How the file compares with what is saved in its state directory.
+#[derive(Debug)]
+enum Compared {
+    /// Nothing is saved: everything will be as the file says.
+    Nothing,
+    /// This is saved; what differs, and which of the two a start or a reload takes.
+    Saved { generation: Generation, differences: Vec<String> },
+    /// It could not be read; no fault of the file.
+    Unreadable(String),
+}
+
+impl Compared {
+    fn with(config: &Config) -> Self {
+        match state::peek(&config.server.state_dir) {
+            Ok(None) => Self::Nothing,
+            Ok(Some(saved)) => {
+                let (_, differences) = State::load(config, Some(&saved));
+                let differences = differences.iter().map(ToString::to_string).collect();
+                Self::Saved { generation: saved.generation, differences }
+            }
+            Err(error) => Self::Unreadable(error.to_string()),
+        }
+    }
+
+    fn document(&self) -> serde_json::Value {
+        match self {
+            Self::Nothing => json!(null),
+            Self::Saved { generation, differences } => json!({ "generation": generation, "differences": differences }),
+            Self::Unreadable(why) => json!({ "error": why }),
+        }
+    }
+}
+
+impl fmt::Display for Compared {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Nothing => f.write_str("nothing"),
+            Self::Unreadable(why) => write!(f, "unknown: {}", output::printable(why)),
+            Self::Saved { generation, differences } if differences.is_empty() => {
+                write!(f, "generation {generation}, as the file says")
+            }
+            Self::Saved { generation, differences } => {
+                write!(f, "generation {generation}, which differs:")?;
+                differences.iter().try_for_each(|difference| write!(f, "\n    {}", output::printable(difference)))
+            }
+        }
+    }
+}
+
 /// A short summary of a valid file.
-fn valid(file: &Path, config: &Config, format: Format) -> String {
+fn valid(file: &Path, config: &Config, saved: &Compared, format: Format) -> String {
     let targets: usize = config.services.values().map(|service| service.targets.len()).sum();
     let services: Vec<_> = config.services.keys().map(ToString::to_string).collect();
     let listeners: Vec<_> =
@@ -76,11 +129,12 @@ fn valid(file: &Path, config: &Config, format: Format) -> String {
             "listeners": config.listeners.iter()
                 .map(|(name, listener)| (name.to_string(), listener.address.to_string()))
                 .collect::<std::collections::BTreeMap<_, _>>(),
+            "saved": saved.document(),
         });
         return format!("{document}\n");
     }
     format!(
-        "{} is valid\n  services   {}\n  targets    {targets}\n  listeners  {}\n",
+        "{} is valid\n  services   {}\n  targets    {targets}\n  listeners  {}\n  saved      {saved}\n",
         file.display(),
         some_of(&services),
         some_of(&listeners)
@@ -99,7 +153,10 @@ fn some_of(names: &[String]) -> String {
 
 #[cfg(test)]
 mod tests {
+    use tidegate_core::{Saved, Wanted, state::SavedService};
+
     use super::*;
+    use crate::state::{FileStore, StateStore as _};
 
     const VALID: &str = "\
 [listener.public]
@@ -112,19 +169,46 @@ endpoints = [\"127.0.0.1:3002\"]
 endpoints = [\"127.0.0.1:3001\"]
 ";
 
+    fn shown(saved: &Compared, format: Format) -> String {
+        valid(Path::new("t.toml"), &tidegate_config::parse(VALID).unwrap(), saved, format)
+    }
+
     #[test]
     fn a_valid_file_is_summed_up() {
-        let config = tidegate_config::parse(VALID).unwrap();
         assert_eq!(
-            valid(Path::new("t.toml"), &config, Format::Text),
-            "t.toml is valid\n  services   1: web\n  targets    2\n  listeners  1: public 127.0.0.1:3090\n"
+            shown(&Compared::Nothing, Format::Text),
+            "t.toml is valid\n  services   1: web\n  targets    2\n  listeners  1: public 127.0.0.1:3090\n  saved      nothing\n"
         );
-        let document: serde_json::Value =
-            serde_json::from_str(&valid(Path::new("t.toml"), &config, Format::Json)).unwrap();
+        let document: serde_json::Value = serde_json::from_str(&shown(&Compared::Nothing, Format::Json)).unwrap();
         assert_eq!(
             document,
-            json!({"valid": true, "services": ["web"], "targets": 2, "listeners": {"public": "127.0.0.1:3090"}})
+            json!({"valid": true, "services": ["web"], "targets": 2, "listeners": {"public": "127.0.0.1:3090"},
+                "saved": null})
         );
+    }
+
+    #[test]
+    fn what_is_saved_is_compared_with_the_file() {
+        let dir = tempfile::tempdir().unwrap();
+        let text = format!("[server]\nstate_dir = {:?}\n{VALID}", dir.path());
+        let config = tidegate_config::parse(&text).unwrap();
+        assert!(matches!(Compared::with(&config), Compared::Nothing));
+
+        let spec = config.services.values().next().unwrap();
+        let file = Wanted::declared(spec);
+        let mut wanted = file.clone();
+        wanted.stable = "blue".parse().unwrap();
+        let saved = SavedService { file, wanted, overlay: None };
+        let saved = Saved { generation: Generation(7), services: [("web".parse().unwrap(), saved)].into() };
+        FileStore::open(dir.path()).unwrap().save(&saved, None).unwrap();
+
+        let compared = Compared::with(&config);
+        let text = shown(&compared, Format::Text);
+        assert!(text.contains("  saved      generation 7, which differs:\n    service web: stable"), "{text}");
+        assert_eq!(compared.document()["generation"], 7);
+
+        std::fs::write(dir.path().join("state.json"), "{").unwrap();
+        assert!(shown(&Compared::with(&config), Format::Text).contains("saved      unknown: "));
     }
 
     #[test]

@@ -155,6 +155,21 @@ impl StateStore for FileStore {
     }
 }
 
+/// What a start in this directory would begin with. Locks nothing and changes nothing, so that it may be asked while
+/// another process uses the directory.
+pub(crate) fn peek(dir: &Path) -> Result<Option<Saved>, StoreError> {
+    let mut damaged = None;
+    for path in [dir.join("state.json"), dir.join("state.json.1")] {
+        match read(&path)? {
+            Some(Decoded::Whole(stored)) => return Ok(Some(stored.saved)),
+            Some(Decoded::Newer(schema)) => return Err(StoreError::Newer { path, schema, known: SCHEMA }),
+            Some(Decoded::Damaged(problem)) => damaged = damaged.or(Some(StoreError::Damaged { path, problem })),
+            None => {}
+        }
+    }
+    damaged.map_or(Ok(None), Err)
+}
+
 fn write_new(aside: &Path, text: &[u8]) -> Result<(), StoreError> {
     let mut file = OpenOptions::new()
         .write(true)
@@ -187,7 +202,7 @@ mod tests {
 
     use tidegate_core::Generation;
 
-    use super::FileStore;
+    use super::{FileStore, peek};
     use crate::state::{
         Loaded, StateStore, StoreError,
         conformance::{self, change, stored},
@@ -208,6 +223,21 @@ mod tests {
     fn files_keep_the_contract() {
         let dir = tempfile::tempdir().unwrap();
         conformance::check(&mut FileStore::open(&dir.path().join("made/for/it")).unwrap());
+    }
+
+    #[test]
+    fn a_look_at_a_directory_in_use_finds_what_a_start_would_find() {
+        let dir = tempfile::tempdir().unwrap();
+        assert!(peek(&dir.path().join("nowhere")).unwrap().is_none());
+        saved_twice(dir.path());
+        let _in_use = FileStore::open(dir.path()).unwrap();
+        let generation = || peek(dir.path()).unwrap().unwrap().generation.0;
+        assert_eq!(generation(), 2);
+        fs::write(dir.path().join("state.json"), "{").unwrap();
+        assert_eq!(generation(), 1);
+        fs::write(dir.path().join("state.json.1"), "{").unwrap();
+        assert!(matches!(peek(dir.path()), Err(StoreError::Damaged { path, .. }) if path.ends_with("state.json")));
+        assert_eq!(fs::read(dir.path().join("state.json")).unwrap(), b"{", "nothing was moved");
     }
 
     #[test]

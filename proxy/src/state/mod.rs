@@ -17,7 +17,7 @@ mod memory;
 #[cfg(test)]
 mod conformance;
 
-pub(crate) use file::FileStore;
+pub(crate) use file::{FileStore, peek};
 pub(crate) use memory::MemoryStore;
 
 /// Changes that are kept beside the state, so that the last ones are as durable as the state itself.
