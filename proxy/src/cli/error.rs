@@ -15,6 +15,9 @@ pub(crate) const REFUSED: u8 = 1;
 /// Exit code of bad usage or a bad configuration; clap ends with it too.
 pub(crate) const USAGE: u8 = 2;
 
+/// The `type` of the problem that a target did not pass its probes.
+const PROBE_FAILED: &str = "urn:tidegate:problem:probe-failed";
+
 /// Why a verb did not do what was asked.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum CliError {
@@ -133,6 +136,8 @@ pub(crate) struct Problem {
 #[derive(Debug, Default, Deserialize)]
 #[serde(default)]
 struct Known {
+    #[serde(rename = "type")]
+    kind: Option<String>,
     title: Option<String>,
     detail: Option<String>,
     errors: Vec<Entry>,
@@ -154,6 +159,7 @@ impl Problem {
         let hint = match (status.as_u16(), token) {
             (401, TokenGiven::No) => Some("set TIDEGATE_TOKEN to a token of this admin API"),
             (401, TokenGiven::Yes) => Some("the token in TIDEGATE_TOKEN (or --token) is not one of this admin API"),
+            _ if known.kind.as_deref() == Some(PROBE_FAILED) => Some("on the command line: --force"),
             (403, TokenGiven::Yes) => Some("the role of the token in TIDEGATE_TOKEN (or --token) may not be enough"),
             _ => None,
         };
@@ -219,6 +225,12 @@ mod tests {
             shown(StatusCode::UNAUTHORIZED, body, TokenGiven::Yes).contains("TIDEGATE_TOKEN (or --token) is not one")
         );
         assert!(shown(StatusCode::FORBIDDEN, body, TokenGiven::Yes).contains("role of the token in TIDEGATE_TOKEN"));
+    }
+
+    #[test]
+    fn a_refused_switch_names_the_option_that_forces_it() {
+        let body = format!(r#"{{"type":"{PROBE_FAILED}","title":"t","detail":"d"}}"#);
+        assert_eq!(shown(StatusCode::CONFLICT, &body, TokenGiven::No), "d\n  on the command line: --force");
     }
 
     #[test]
