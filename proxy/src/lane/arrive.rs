@@ -24,12 +24,24 @@ const DRAIN: Duration = Duration::from_secs(1);
 /// Sets what holds for the whole request.
 pub(super) fn prepare(session: &mut Session, ctx: &mut Ctx) {
     ctx.upgrade = is_websocket(session.req_header());
+    let stage = if session.is_body_done() { Stage::Answer } else { body_stage(session.req_header()) };
     if let Some(client) = &ctx.client {
-        let stage = if session.is_body_done() { Stage::Answer } else { Stage::Body };
         client.link.begin(stage);
     }
     session.set_write_timeout(Some(WRITE_TIMEOUT));
     session.set_total_drain_timeout(Some(DRAIN));
+}
+
+/// Whether the body that is to come has a minimal rate. A call of gRPC may send a message an hour.
+fn body_stage(head: &RequestHeader) -> Stage {
+    let is_grpc = |kind: &http::HeaderValue| kind.as_bytes().starts_with(b"application/grpc");
+    if head.headers.contains_key(header::EXPECT) {
+        Stage::Invited
+    } else if head.version == Version::HTTP_2 && head.headers.get(header::CONTENT_TYPE).is_some_and(is_grpc) {
+        Stage::Answer
+    } else {
+        Stage::Body
+    }
 }
 
 /// Whether the client asks for WebSocket: the only upgrade that is passed on, and only from HTTP/1.1.
@@ -90,20 +102,22 @@ fn is_understood(head: &RequestHeader) -> bool {
 
 /// Decides on the newest snapshot. While no endpoint has a verdict, waits for one, at most `timeouts.connect`.
 async fn decided(head: &RequestHeader, host: &str, ctx: &mut Ctx, shared: &Shared) -> Result<Route, Reject> {
+    let snapshot = shared.routing.load_full();
+    let service = match plan(&snapshot, head, host, ctx, shared)? {
+        Decided::Forward(forward) => return Ok(Route { snapshot, forward }),
+        Decided::Wait(service) => service,
+    };
+    let patience = snapshot.service(service).map_or(Duration::ZERO, |service| service.timeouts.connect);
+    let deadline = Instant::now() + patience;
     let mut published = shared.routing.published();
-    let mut deadline = None;
     loop {
-        published.mark_unchanged();
+        // Looked at after the subscription, so no snapshot is missed.
         let snapshot = shared.routing.load_full();
-        match plan(&snapshot, head, host, ctx, shared)? {
-            Decided::Forward(forward) => return Ok(Route { snapshot, forward }),
-            Decided::Wait(service) => {
-                let patience = snapshot.service(service).map_or(Duration::ZERO, |service| service.timeouts.connect);
-                let deadline = *deadline.get_or_insert_with(|| Instant::now() + patience);
-                let changed = timeout_at(deadline, published.changed()).await;
-                changed.map_err(|_| Reject::NoTarget)?.map_err(|_| Reject::NoTarget)?;
-            }
+        if let Decided::Forward(forward) = plan(&snapshot, head, host, ctx, shared)? {
+            return Ok(Route { snapshot, forward });
         }
+        let changed = timeout_at(deadline, published.changed()).await;
+        changed.map_err(|_| Reject::NoTarget)?.map_err(|_| Reject::NoTarget)?;
     }
 }
 

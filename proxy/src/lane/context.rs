@@ -95,6 +95,23 @@ impl Drop for InFlight {
     }
 }
 
+/// A limit on the time in which a tunnel must be agreed on; over when this is dropped.
+#[derive(Debug)]
+pub(super) struct Handshake(tokio::task::JoinHandle<()>);
+
+impl Handshake {
+    /// Runs `at_end` unless this is dropped before.
+    pub(super) fn limit(at_end: impl Future<Output = ()> + Send + 'static) -> Self {
+        Self(tokio::spawn(at_end))
+    }
+}
+
+impl Drop for Handshake {
+    fn drop(&mut self) {
+        self.0.abort();
+    }
+}
+
 /// How far the current attempt has come.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum AttemptState {
@@ -133,6 +150,8 @@ pub(crate) struct Ctx {
     pub(super) received: u64,
     /// Its copies.
     pub(super) copies: Copies,
+    /// While a tunnel is not agreed on: its limit.
+    pub(super) handshake: Option<Handshake>,
     /// What it counts while it runs.
     pub(super) active: Option<Active>,
     /// What it counts while it runs on an endpoint.
@@ -155,6 +174,7 @@ impl Ctx {
             request_id: None,
             received: 0,
             copies: Copies::default(),
+            handshake: None,
             active: None,
             in_flight: None,
             finished: false,
@@ -196,6 +216,7 @@ impl Ctx {
         self.finished = true;
         self.in_flight = None;
         self.active = None;
+        self.handshake = None;
         if let Some(client) = &self.client {
             client.link.set_running(None);
         }

@@ -3,7 +3,7 @@
 use std::{sync::Arc, time::Duration};
 
 use bytes::Bytes;
-use http::{StatusCode, header};
+use http::{StatusCode, Version, header};
 use pingora_core::upstreams::peer::HttpPeer;
 use pingora_error::{Error, ErrorType, Result};
 use pingora_http::{RequestHeader, ResponseHeader};
@@ -13,7 +13,7 @@ use tidegate_core::{Endpoint, Reject, Visitor};
 
 use super::{
     arrive::content_length,
-    context::Ctx,
+    context::{Ctx, Handshake},
     finish,
     headers::{self, Origin, VisitorCookie},
     peer::{self, Use},
@@ -26,26 +26,24 @@ use crate::{
 };
 
 /// How the endpoint of this attempt is reached.
-pub(super) fn peer(ctx: &Ctx) -> Result<Box<HttpPeer>> {
+pub(super) fn peer(ctx: &mut Ctx) -> Result<Box<HttpPeer>> {
     let no_route = || Error::explain(ErrorType::InternalError, "the request has no route");
     let route = ctx.route.as_ref().ok_or_else(no_route)?;
     let (Some(service), Some(endpoint)) = (route.service(), route.endpoint()) else { return Err(no_route()) };
     let used = if ctx.upgrade { Use::Tunnel } else { Use::Exchange };
     if let Some(client) = ctx.client.as_ref().filter(|_| ctx.upgrade) {
-        limit_handshake(client, service.timeouts.response);
+        ctx.handshake = Some(limit_handshake(client, service.timeouts.response));
     }
     peer::peer(endpoint, &service.timeouts, used, rand::random())
 }
 
-/// A connection that is to become a tunnel has no timeout of its own: its handshake gets one here.
-fn limit_handshake(client: &Arc<Client>, patience: Duration) {
+/// A connection that is to become a tunnel has no timeout of its own: its handshake gets one here, until it is dropped.
+fn limit_handshake(client: &Arc<Client>, patience: Duration) -> Handshake {
     let link = Arc::clone(&client.link);
-    tokio::spawn(async move {
+    Handshake::limit(async move {
         tokio::time::sleep(patience).await;
-        if link.stage() != Stage::Tunnel {
-            link.cut();
-        }
-    });
+        link.cut();
+    })
 }
 
 /// The request's head as the endpoint is to see it; and its copies begin.
@@ -109,6 +107,12 @@ fn body_kind(session: &mut Session) -> BodyKind {
 pub(super) fn request_body(body: Option<&Bytes>, end: bool, ctx: &mut Ctx) -> Result<()> {
     if let Some(chunk) = body {
         ctx.received = ctx.received.saturating_add(chunk.len() as u64);
+        if let Some(client) = &ctx.client {
+            client.link.add_received(chunk.len() as u64);
+            if client.link.stage() == Stage::Invited {
+                client.link.enter(Stage::Body);
+            }
+        }
         let limit = ctx.service().and_then(|service| service.spec.max_body);
         if limit.is_some_and(|limit| ctx.received > limit) {
             ctx.reject = Some(Reject::BodyTooLarge);
@@ -118,7 +122,7 @@ pub(super) fn request_body(body: Option<&Bytes>, end: bool, ctx: &mut Ctx) -> Re
     }
     if end {
         ctx.copies.end();
-        if let Some(client) = ctx.client.as_ref().filter(|client| client.link.stage() == Stage::Body) {
+        if let Some(client) = &ctx.client {
             client.link.enter(Stage::Answer);
         }
     }
@@ -139,7 +143,7 @@ pub(super) fn answer_head(head: &ResponseHeader, ctx: &mut Ctx, shared: &Shared)
 }
 
 /// The head of the answer as the client is to see it.
-pub(super) fn answer_to_client(session: &mut Session, head: &mut ResponseHeader, ctx: &Ctx) -> Result<()> {
+pub(super) fn answer_to_client(session: &mut Session, head: &mut ResponseHeader, ctx: &mut Ctx) -> Result<()> {
     let tunnel = head.status == StatusCode::SWITCHING_PROTOCOLS;
     let (version, security) = (session.req_header().version, ctx.client.as_ref().map(|client| client.security));
     headers::to_client(head, version, tunnel)?;
@@ -153,6 +157,11 @@ pub(super) fn answer_to_client(session: &mut Session, head: &mut ResponseHeader,
         }
     } else if head.status.is_informational() {
         return Ok(());
+    }
+    ctx.handshake = None;
+    if let Some(client) = ctx.client.as_ref().filter(|_| version == Version::HTTP_2) {
+        // Once its answer has begun, a stream may go on for as long as both sides like.
+        client.link.enter(Stage::Answer);
     }
     let Some(route) = &ctx.route else { return Ok(()) };
     let Some(service) = route.service() else { return Ok(()) };

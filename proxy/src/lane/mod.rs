@@ -18,4 +18,4 @@ mod shared;
 
 pub(crate) use pins::PinKeys;
 pub(crate) use service::{Lane, lane};
-pub(crate) use shared::{Settings, Shared};
+pub(crate) use shared::Shared;

@@ -45,6 +45,9 @@ pub(crate) enum BindError {
         /// What is wrong with it.
         reason: String,
     },
+    /// The certificates that endpoints are judged by cannot be read.
+    #[error("{0}; check SSL_CERT_FILE and SSL_CERT_DIR")]
+    Trust(String),
     /// A worker could not be started.
     #[error("cannot start a worker thread: {0}")]
     Thread(#[source] io::Error),

@@ -28,6 +28,9 @@ use super::{
 /// Malformed requests that a connection may send before it is closed, as in pingora's own loop.
 const MALFORMED_STREAMS: usize = 32;
 
+/// The time over which the rate of a body is judged: no endpoint's default timeout is longer.
+const RATE_WINDOW: Duration = Duration::from_secs(60);
+
 /// How long a connection has to take its GOAWAY.
 const FAREWELL: Duration = Duration::from_secs(1);
 
@@ -109,6 +112,23 @@ pub(super) async fn serve(stream: ClientStream, client: Client, house: &Rc<House
     }
 }
 
+/// Ready when a body came too slowly. Here nobody sees whether the client or the endpoint is slow, so it is judged over
+/// a time after which a stuck endpoint has been given up.
+async fn too_slow(link: &Link, min_rate: u64) {
+    if min_rate == 0 {
+        return std::future::pending().await;
+    }
+    loop {
+        let before = link.received();
+        let was = link.stage();
+        sleep(RATE_WINDOW).await;
+        let came = link.received() - before;
+        if was == Stage::Body && link.stage() == Stage::Body && came < min_rate * RATE_WINDOW.as_secs() {
+            return;
+        }
+    }
+}
+
 /// Serves one stream in a task of its own.
 fn begin(session: HttpSession, client: &Client, house: &Rc<House>, streams: &Rc<Streams>) {
     let connection = Arc::clone(&client.link);
@@ -124,6 +144,7 @@ fn begin(session: HttpSession, client: &Client, house: &Rc<House>, streams: &Rc<
                 biased;
                 _ = serving(client, house.lane.process_new_http(session, &house.stopping)) => {}
                 () = link.severed() => {}
+                () = too_slow(&link, house.shared.settings.limits.body_min_rate) => {}
             }
         };
         house.guarded(serve).await;

@@ -30,6 +30,8 @@ const FAREWELL: Duration = Duration::from_secs(1);
 pub(crate) enum Stage {
     /// A request's head.
     Head,
+    /// A request's body that comes once the client is told to continue: nobody knows when.
+    Invited,
     /// A request's body: it has a minimal rate.
     Body,
     /// Nothing: the request is complete, and what comes now belongs to the next one.
@@ -62,6 +64,7 @@ pub(crate) struct Link {
     too_slow: AtomicBool,
     begun: AtomicBool,
     idle_ms: AtomicU64,
+    received: AtomicU64,
     ordered: Notify,
     tunnel: AtomicWaker,
     running: Mutex<Option<Running>>,
@@ -76,6 +79,7 @@ impl Link {
             too_slow: AtomicBool::new(false),
             begun: AtomicBool::new(false),
             idle_ms: AtomicU64::new(FIRST_IDLE.as_millis() as u64),
+            received: AtomicU64::new(0),
             ordered: Notify::new(),
             tunnel: AtomicWaker::new(),
             running: Mutex::new(None),
@@ -86,6 +90,7 @@ impl Link {
     pub(crate) fn stage(&self) -> Stage {
         match self.stage.load(Ordering::Relaxed) {
             stage if stage == Stage::Head as u8 => Stage::Head,
+            stage if stage == Stage::Invited as u8 => Stage::Invited,
             stage if stage == Stage::Body as u8 => Stage::Body,
             stage if stage == Stage::Answer as u8 => Stage::Answer,
             stage if stage == Stage::Tunnel as u8 => Stage::Tunnel,
@@ -123,6 +128,16 @@ impl Link {
     /// Whether the client was slower than it may be.
     pub(crate) fn was_too_slow(&self) -> bool {
         self.too_slow.load(Ordering::Relaxed)
+    }
+
+    /// Bytes of a body have come.
+    pub(crate) fn add_received(&self, bytes: u64) {
+        self.received.fetch_add(bytes, Ordering::Relaxed);
+    }
+
+    /// Bytes of bodies that have come.
+    pub(crate) fn received(&self) -> u64 {
+        self.received.load(Ordering::Relaxed)
     }
 
     /// How long the connection may wait for its next request.

@@ -18,7 +18,7 @@ use super::{
     tls,
     worker::{self, Door, Setup},
 };
-use crate::lane::Shared;
+use crate::{lane::Shared, outbound::Trust};
 
 /// How far the process is in its life.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -68,6 +68,8 @@ pub(crate) fn start(
     shared: &Arc<Shared>,
     stop: &watch::Receiver<Phase>,
 ) -> Result<DataPlane, BindError> {
+    // pingora reads them too, and panics if it cannot.
+    Trust::system().map_err(|error| BindError::Trust(error.to_string()))?;
     let workers = workers(config);
     let caps = Arc::new(Caps::new(config.server.limits.connections_per_client));
     let mut addresses = BTreeMap::new();

@@ -291,6 +291,7 @@ impl AsyncRead for ClientStream {
         match stage {
             // The lane is given whole heads. Should it want more of one, it has no deadline for it.
             Stage::Head => Poll::Ready(Err(io::Error::other("the request head is not complete"))),
+            Stage::Invited => this.transport.poll_read(cx, buffer),
             Stage::Body => this.poll_read_body(cx, buffer),
             Stage::Answer => this.poll_client_gone(cx),
             Stage::Tunnel => this.poll_read_tunnel(cx, buffer),
@@ -421,3 +422,7 @@ impl Rate {
         }
     }
 }
+
+#[cfg(test)]
+#[path = "stream_tests.rs"]
+mod tests;

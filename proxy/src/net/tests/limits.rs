@@ -149,3 +149,13 @@ fn a_taken_port_is_an_error_that_names_the_listener() {
     let error = start(&config, &shared, &watch::channel(Phase::Serving).1).unwrap_err().to_string();
     assert!(error.starts_with(&format!("listener public: cannot listen on {address}: the port is taken")), "{error}");
 }
+
+#[tokio::test]
+async fn a_client_that_waits_to_be_told_to_continue_is_told_by_the_endpoint() {
+    let script = b"HTTP/1.1 100 Continue\r\n\r\n".to_vec();
+    let blue = Scripted::start(Script::AnswerEarly(script)).await;
+    let proxy = Proxy::of(&[&blue.address], "");
+    let mut client = proxy.client().await;
+    client.write("POST / HTTP/1.1\r\nHost: a\r\nExpect: 100-continue\r\nContent-Length: 4\r\n\r\n").await;
+    assert_eq!(client.answer().await.status, 100);
+}

@@ -93,9 +93,14 @@ async fn an_upgrade_that_is_never_answered_ends() {
 #[tokio::test]
 async fn an_upgrade_that_is_refused_is_an_answer_like_any_other() {
     let blue = named("plain").await;
-    let proxy = Proxy::of(&[&blue.address], "");
+    let timeouts = "timeouts = { connect = \"1s\", response = \"100ms\", idle = \"60s\" }";
+    let proxy = Proxy::of(&[&blue.address], timeouts);
     let mut client = proxy.client().await;
     client.write(UPGRADE).await;
+    assert_eq!(client.answer().await.text(), "plain");
+    // The limit of the handshake ended with it: the connection lives on.
+    tokio::time::sleep(Duration::from_millis(300)).await;
+    client.write("GET / HTTP/1.1\r\nHost: a\r\n\r\n").await;
     assert_eq!(client.answer().await.text(), "plain");
 }
 
