@@ -40,7 +40,7 @@ pub(crate) fn log(recorded: &Recorded) {
         Event::Reloaded { services, differences } => {
             info!(services, generation, actor, "configuration loaded");
             for difference in differences {
-                info!(generation, difference, "configuration and saved state differ");
+                warn!(generation, difference, "about the configuration");
             }
         }
         Event::ReloadRejected { problems } => {

@@ -90,7 +90,9 @@ impl FileStore {
                 fs::copy(&self.current, &aside).map_err(StoreError::io("copy", &self.current))?;
             }
         }
-        fs::rename(&aside, &self.previous).map_err(StoreError::io("replace", &self.previous))
+        fs::rename(&aside, &self.previous).map_err(StoreError::io("replace", &self.previous))?;
+        // Where both names were the same file already, a rename leaves them be.
+        remove(&aside)
     }
 
     fn sync_dir(&self) -> Result<(), StoreError> {
