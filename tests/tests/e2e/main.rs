@@ -3,6 +3,7 @@
 mod failing;
 mod harness;
 mod lasting;
+mod life;
 mod mirroring;
 mod refusing;
 mod splitting;
