@@ -127,3 +127,44 @@ fn services_away(snapshot: &Snapshot) -> Vec<String> {
     }
     reasons
 }
+
+#[cfg(test)]
+mod tests {
+    use std::fmt::Write as _;
+
+    use tidegate_core::{State, compile};
+
+    use super::*;
+
+    /// Reasons with this many services whose health nobody knows yet, and one that is in use without a check.
+    fn reasons(unknown: usize) -> Vec<String> {
+        let mut file = String::new();
+        for n in 0..=unknown {
+            let health = if n == unknown { "false" } else { "{ tcp = true }" };
+            write!(
+                file,
+                r#"
+                [service.s{n:02}]
+                routes = [{{ host = "s{n}.example", path = "/" }}]
+                stable = "green"
+                health = {health}
+                [service.s{n:02}.target.green]
+                endpoints = ["127.0.0.1:3001"]
+                "#
+            )
+            .unwrap();
+        }
+        let state = Arc::new(State::load(&tidegate_config::parse(&file).unwrap(), None).0);
+        services_away(&compile(&state, None, 1))
+    }
+
+    #[test]
+    fn services_without_an_available_target_are_named_up_to_a_bound() {
+        assert!(reasons(0).is_empty());
+        assert_eq!(reasons(1), ["service s00: no target is available"]);
+        assert_eq!(reasons(NAMED).len(), NAMED);
+        let many = reasons(NAMED + 3);
+        assert_eq!(many.len(), NAMED + 1);
+        assert_eq!(many[NAMED], "3 more services: no target is available");
+    }
+}
