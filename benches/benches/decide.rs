@@ -7,6 +7,10 @@ use tidegate_benches::{Layout, Request, change_one, draw, many, one, state, stic
 use tidegate_config::{ServiceSpec, Weight};
 use tidegate_core::{Snapshot, TargetIdx, compile, decide, sequence::SplitTable};
 
+/// The allocator of the product: it decides how far apart the parts of a snapshot lie.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 /// Requests that a bench of the large scene takes in turn: more than fit the nearest caches.
 const REQUESTS: usize = 10_000;
 

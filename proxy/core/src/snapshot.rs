@@ -84,30 +84,36 @@ impl Snapshot {
 }
 
 /// A service, compiled.
+///
+/// In this order in memory: what every decision reads comes first and lies side by side, since with many services each
+/// decision finds its service outside the nearest caches.
 #[derive(Debug)]
+#[repr(C)]
 pub struct Service {
-    /// Its name.
-    pub id: ServiceId,
-    /// What the file declares.
-    pub spec: Arc<ServiceSpec>,
-    /// Rules in order.
-    pub rules: Vec<Rule>,
     /// From a draw or bucket to a target.
     pub split: SplitTable,
-    /// The stable target.
-    pub stable: TargetIdx,
     /// Where the split's traffic goes instead, and the share of it, while a failover is on.
     pub overlay: Option<(TargetIdx, Weight)>,
-    /// The target of the failover policy: the last resort of a retry.
-    pub fallback: Option<TargetIdx>,
+    /// The stable target.
+    pub stable: TargetIdx,
+    /// Targets in the order of their names.
+    pub targets: Vec<Target>,
+    /// [`ServiceStats::sequence`], at hand.
+    pub sequence: Sharded<AtomicU32>,
+    /// Rules in order.
+    pub rules: Vec<Rule>,
+    /// Mirrors in the order of their names.
+    pub mirrors: Vec<Mirror>,
     /// Stickiness.
     pub sticky: Option<Sticky>,
     /// The salt of the sticky hash.
     pub salt: Arc<str>,
-    /// Targets in the order of their names.
-    pub targets: Vec<Target>,
-    /// Mirrors in the order of their names.
-    pub mirrors: Vec<Mirror>,
+    /// The target of the failover policy: the last resort of a retry.
+    pub fallback: Option<TargetIdx>,
+    /// Its name.
+    pub id: ServiceId,
+    /// What the file declares.
+    pub spec: Arc<ServiceSpec>,
     /// Waits.
     pub timeouts: Timeouts,
     /// Retries.
@@ -116,8 +122,6 @@ pub struct Service {
     pub failover: Option<FailoverPolicy>,
     /// Counters.
     pub stats: Arc<ServiceStats>,
-    /// [`ServiceStats::sequence`], at hand.
-    pub sequence: Sharded<AtomicU32>,
 }
 
 impl Service {
@@ -132,21 +136,22 @@ impl Service {
     }
 }
 
-/// A target, compiled.
+/// A target, compiled. In this order in memory, as [`Service`] is.
 #[derive(Debug)]
+#[repr(C)]
 pub struct Target {
-    /// Its name.
-    pub id: TargetId,
-    /// Its endpoints in the order of the file.
-    pub endpoints: Vec<Endpoint>,
-    /// Whether it takes new requests at all (it is not drained).
-    pub open: bool,
     /// Whether any endpoint may be chosen: open, and at least one healthy or suspect and resolved.
     pub available: bool,
+    /// Whether it takes new requests at all (it is not drained).
+    pub open: bool,
     /// Whether it is open and some endpoint has no verdict yet, so that it may become available soon.
     pub pending: bool,
     /// The endpoints that may be chosen. A pin reaches them also when the target is not open.
     pub pools: Pools,
+    /// Its endpoints in the order of the file.
+    pub endpoints: Vec<Endpoint>,
+    /// Its name.
+    pub id: TargetId,
     /// Moment (monotonic) at which what still runs on it is cut.
     pub cut_at: Option<Duration>,
     /// Counters.
