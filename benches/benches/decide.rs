@@ -2,7 +2,7 @@
 
 use std::{cell::LazyCell, hint::black_box, sync::Arc};
 
-use criterion::{BatchSize, Criterion, criterion_group, criterion_main};
+use criterion::{BatchSize, Bencher, Criterion, criterion_group, criterion_main};
 use tidegate_benches::{Layout, Request, change_one, draw, many, one, state, sticky, url_for, with_rules};
 use tidegate_config::{ServiceSpec, Weight};
 use tidegate_core::{Snapshot, TargetIdx, compile, decide, sequence::SplitTable};
@@ -11,8 +11,8 @@ use tidegate_core::{Snapshot, TargetIdx, compile, decide, sequence::SplitTable};
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
-/// Requests that a bench of the large scene takes in turn: more than fit the nearest caches.
-const REQUESTS: usize = 10_000;
+/// Requests that a bench of the large scene takes in turn: to every service, or to a busy hundred of them.
+const REQUESTS: [(&str, usize); 2] = [("all busy", 10_000), ("100 busy", 100)];
 
 fn snapshot(services: impl IntoIterator<Item = ServiceSpec>) -> Snapshot {
     compile(&Arc::new(state(services)), None, 2)
@@ -39,28 +39,33 @@ fn decisions(criterion: &mut Criterion) {
     }
     for (name, layout) in [("each on its host", Layout::ManyHosts), ("all on one host", Layout::OneHost)] {
         let snapshot = LazyCell::new(|| snapshot(many(layout)));
-        // 7,919 is coprime to the number of services: neighbours in time are far apart in memory. The requests lie side
-        // by side, so that they are at hand as a request is that was just parsed: the caches miss on the snapshot only.
-        let urls: Vec<_> = (0..REQUESTS).map(|n| url_for(layout, n * 7919)).collect();
-        let text: String = urls.iter().flat_map(|(host, path)| [host.as_str(), path]).collect();
-        let mut rest = text.as_str();
-        let mut take = |length| {
-            let (first, after) = rest.split_at(length);
-            rest = after;
-            first
-        };
-        let urls: Vec<_> = urls.iter().map(|(host, path)| (take(host.len()), take(path.len()))).collect();
-        let request = Request::new("", "");
-        let mut turns = urls.iter().cycle();
-        let mut n = 0;
-        criterion.bench_function(&format!("decide: 10,000 services, 100,000 routes, {name}"), |bencher| {
-            let snapshot = &*snapshot;
-            bencher.iter(|| {
-                n += 1;
-                turns.next().map(|(host, path)| decide(black_box(snapshot), &request.head_to(host, path), draw(n)))
-            });
-        });
+        for (busy, requests) in REQUESTS {
+            let name = format!("decide: 10,000 services, 100,000 routes, {name}, {busy}");
+            criterion.bench_function(&name, |bencher| large(bencher, &snapshot, layout, requests));
+        }
     }
+}
+
+/// Decides on requests to this many services in turn. The requests lie side by side, so that they are at hand as a
+/// request is that was just parsed: the caches miss on the snapshot only.
+fn large(bencher: &mut Bencher<'_>, snapshot: &Snapshot, layout: Layout, requests: usize) {
+    // 7,919 is coprime to the number of services: neighbours in time are far apart in memory.
+    let urls: Vec<_> = (0..requests).map(|n| url_for(layout, n * 7919)).collect();
+    let text: String = urls.iter().flat_map(|(host, path)| [host.as_str(), path]).collect();
+    let mut rest = text.as_str();
+    let mut take = |length| {
+        let (first, after) = rest.split_at(length);
+        rest = after;
+        first
+    };
+    let urls: Vec<_> = urls.iter().map(|(host, path)| (take(host.len()), take(path.len()))).collect();
+    let request = Request::new("", "");
+    let mut turns = urls.iter().cycle();
+    let mut n = 0;
+    bencher.iter(|| {
+        n += 1;
+        turns.next().map(|(host, path)| decide(black_box(snapshot), &request.head_to(host, path), draw(n)))
+    });
 }
 
 fn splits(criterion: &mut Criterion) {

@@ -19,6 +19,8 @@ struct Slot {
     tag: u32,
     /// The number plus one; zero: the slot is free.
     number: u32,
+    /// What it leads to: known here already, so that the processor can go on with it before the text is compared.
+    value: u32,
 }
 
 impl Index {
@@ -32,22 +34,22 @@ impl Index {
         self.taken == 0
     }
 
-    /// Puts a number in. There must be room for it.
-    pub(crate) fn insert(&mut self, hash: u64, number: u32) {
+    /// Puts a number in, and what it leads to. There must be room for it.
+    pub(crate) fn insert(&mut self, hash: u64, number: u32, value: u32) {
         let mask = self.slots.len() - 1;
         for probe in 0..self.slots.len() {
             if let Some(slot) = self.slots.get_mut((hash as usize).wrapping_add(probe) & mask)
                 && slot.number == 0
             {
                 self.taken += 1;
-                *slot = Slot { tag: (hash >> 32) as u32, number: number.saturating_add(1) };
+                *slot = Slot { tag: (hash >> 32) as u32, number: number.saturating_add(1), value };
                 return;
             }
         }
     }
 
-    /// The first number under this hash that `is` the one.
-    pub(crate) fn find(&self, hash: u64, is: impl Fn(u32) -> bool) -> Option<u32> {
+    /// The first number under this hash that `is` the one, and what it leads to.
+    pub(crate) fn find(&self, hash: u64, is: impl Fn(u32) -> bool) -> Option<(u32, u32)> {
         let mask = self.slots.len().wrapping_sub(1);
         let tag = (hash >> 32) as u32;
         for probe in 0..self.slots.len() {
@@ -56,7 +58,7 @@ impl Index {
                 return None;
             }
             if slot.tag == tag && is(slot.number - 1) {
-                return Some(slot.number - 1);
+                return Some((slot.number - 1, slot.value));
             }
         }
         None
@@ -98,11 +100,11 @@ mod tests {
         let texts: Vec<String> = (0..10_000).map(|n| format!("/service-{n}")).collect();
         let mut index = Index::with_capacity(texts.len());
         for (number, text) in texts.iter().enumerate() {
-            index.insert(mix(1, text.as_bytes()), number as u32);
+            index.insert(mix(1, text.as_bytes()), number as u32, 7 * number as u32);
         }
         for (number, text) in texts.iter().enumerate() {
             let found = index.find(mix(1, text.as_bytes()), |at| texts[at as usize] == *text);
-            assert_eq!(found, Some(number as u32));
+            assert_eq!(found, Some((number as u32, 7 * number as u32)));
         }
         assert_eq!(index.find(mix(1, b"/absent"), |at| texts[at as usize] == "/absent"), None);
         assert_eq!(Index::default().find(0, |_| true), None);
@@ -111,9 +113,9 @@ mod tests {
     #[test]
     fn numbers_under_one_hash_are_told_apart_by_their_text() {
         let mut index = Index::with_capacity(3);
-        (0..3).for_each(|number| index.insert(7, number));
+        (0..3).for_each(|number| index.insert(7, number, number + 1));
         for number in 0..3 {
-            assert_eq!(index.find(7, |at| at == number), Some(number));
+            assert_eq!(index.find(7, |at| at == number), Some((number, number + 1)));
         }
         assert_eq!(index.find(7, |at| at == 3), None);
     }

@@ -94,7 +94,8 @@ struct HostEntry {
 struct RouteEntry {
     prefix: Text,
     host: u32,
-    found: Found,
+    route: u32,
+    strip: u16,
 }
 
 /// A part of [`Table::texts`].
@@ -128,14 +129,14 @@ impl Table {
         // Far fewer hosts than routes, perhaps: a small index stays in the caches.
         let mut hosts = Index::with_capacity(table.hosts.len());
         for (host, at) in table.hosts.iter().zip(0..).filter(|(_, at)| table.any != Some(*at)) {
-            hosts.insert(mix(0, host.text.of(&texts).unwrap_or_default().as_bytes()), at);
+            hosts.insert(hash_of(host.text.of(&texts).unwrap_or_default()), at, at);
         }
         table.hosts_by_text = hosts;
         Self { texts: texts.into(), ..table }
     }
 
     fn find(&self, host: &str, path: &str) -> Option<Found> {
-        if let Some(found) = self.host(&self.texts, host).and_then(|at| self.below(at, path)) {
+        if let Some(found) = self.under(host, path) {
             return Some(found);
         }
         if self.suffix_dots > 0 {
@@ -143,50 +144,66 @@ impl Table {
             for (at, _) in host.match_indices('.') {
                 if dots <= self.suffix_dots
                     && let Some(suffix) = host.get(at..)
-                    && let Some(found) = self.host(&self.texts, suffix).and_then(|at| self.below(at, path))
+                    && let Some(found) = self.under(suffix, path)
                 {
                     return Some(found);
                 }
                 dots -= 1;
             }
         }
-        self.any.and_then(|at| self.below(at, path))
+        self.any.and_then(|at| self.below(at, hash_of(ANY), path))
     }
 
-    fn host(&self, texts: &str, text: &str) -> Option<u32> {
+    /// The route of a host or suffix by its text.
+    fn under(&self, text: &str, path: &str) -> Option<Found> {
         if self.hosts_by_text.is_empty() {
             return None;
         }
+        let hash = hash_of(text);
+        self.host(&self.texts, hash, text).and_then(|at| self.below(at, hash, path))
+    }
+
+    fn host(&self, texts: &str, hash: u64, text: &str) -> Option<u32> {
         let is = |at: u32| self.hosts.get(at as usize).is_some_and(|host| host.text.of(texts) == Some(text));
-        self.hosts_by_text.find(mix(0, text.as_bytes()), is)
+        self.hosts_by_text.find(hash, is).map(|(at, _)| at)
     }
 
     /// The deepest route of a host that a path lies below.
-    fn below(&self, host: u32, path: &str) -> Option<Found> {
+    fn below(&self, host: u32, hash: u64, path: &str) -> Option<Found> {
         let HostEntry { depths, root, .. } = *self.hosts.get(host as usize)?;
         let mut best = root;
-        let mut border = Border::first(host);
+        let mut border = Border::first(hash);
         while depths >> border.bit() > 1 || depths >> DEEP == 1 {
             let Some(next) = border.next(path) else { break };
             border = next;
             if depths >> border.bit() & 1 == 1
                 && let Some(prefix) = path.get(..border.end)
-                && let Some(route) = self.route(&self.texts, border.hash, host, prefix)
+                && let Some(found) = self.route(&self.texts, border.hash, host, prefix)
             {
-                best = self.routes.get(route as usize).map(|route| route.found);
+                best = Some(found);
             }
         }
         best
     }
 
-    fn route(&self, texts: &str, hash: u64, host: u32, prefix: &str) -> Option<u32> {
+    fn route(&self, texts: &str, hash: u64, host: u32, prefix: &str) -> Option<Found> {
         let is = |at: u32| {
             self.routes
                 .get(at as usize)
                 .is_some_and(|route| route.host == host && route.prefix.of(texts) == Some(prefix))
         };
-        self.routes_by_prefix.find(hash, is)
+        let (at, service) = self.routes_by_prefix.find(hash, is)?;
+        let RouteEntry { route, strip, .. } = *self.routes.get(at as usize)?;
+        Some(Found { service: ServiceIdx(service), route, strip })
     }
+}
+
+/// What stands for the host `*` in a hash: no host has this text.
+const ANY: &str = "*";
+
+/// The hash of a host. Those of its paths go on from it, so that a route can be fetched together with its host.
+fn hash_of(host: &str) -> u64 {
+    mix(0, host.as_bytes())
 }
 
 /// A border between segments of a canonical path.
@@ -201,8 +218,8 @@ struct Border {
 }
 
 impl Border {
-    fn first(host: u32) -> Self {
-        Self { depth: 0, end: 0, hash: mix(0, &host.to_le_bytes()) }
+    fn first(hash: u64) -> Self {
+        Self { depth: 0, end: 0, hash }
     }
 
     fn next(self, path: &str) -> Option<Self> {
@@ -232,12 +249,13 @@ struct Builder {
 
 impl Builder {
     fn add(&mut self, route: &RouteSpec, service: ServiceIdx, position: u32) {
-        let host = self.host(&route.host);
+        let (host, hash) = self.host(&route.host);
         let prefix = canonical_prefix(&route.path);
-        let Border { depth, hash, .. } =
-            std::iter::successors(Some(Border::first(host)), |border| border.next(&prefix))
-                .last()
-                .unwrap_or(Border::first(host));
+        let mut border = Border::first(hash);
+        while let Some(next) = border.next(&prefix) {
+            border = next;
+        }
+        let Border { depth, hash, .. } = border;
         let strip = if route.strip { u16::try_from(depth).unwrap_or(u16::MAX) } else { 0 };
         let found = Found { service, route: position, strip };
         if depth == 0 {
@@ -250,22 +268,16 @@ impl Builder {
             return;
         }
         let prefix = self.text(&prefix);
-        self.table.routes_by_prefix.insert(hash, self.table.routes.len() as u32);
-        self.table.routes.push(RouteEntry { prefix, host, found });
+        self.table.routes_by_prefix.insert(hash, self.table.routes.len() as u32, service.0);
+        self.table.routes.push(RouteEntry { prefix, host, route: position, strip });
         if let Some(host) = self.table.hosts.get_mut(host as usize) {
             host.depths |= 1 << depth.min(DEEP);
         }
     }
 
-    fn host(&mut self, host: &RouteHost) -> u32 {
+    fn host(&mut self, host: &RouteHost) -> (u32, u64) {
         let text = match host {
-            RouteHost::Any => {
-                let next = self.table.hosts.len() as u32;
-                if self.table.any.is_none() {
-                    self.table.hosts.push(HostEntry { text: Text { start: 0, length: 0 }, root: None, depths: 0 });
-                }
-                return *self.table.any.get_or_insert(next);
-            }
+            RouteHost::Any => ANY.into(),
             RouteHost::Suffix(suffix) => {
                 let suffix = suffix.to_ascii_lowercase();
                 let dots = suffix.bytes().filter(|byte| *byte == b'.').count();
@@ -274,14 +286,18 @@ impl Builder {
             }
             RouteHost::Exact(host) => canonical_host(host),
         };
-        if let Some(at) = self.table.host(&self.texts, &text) {
-            return at;
+        let hash = hash_of(&text);
+        if let Some(at) = self.table.host(&self.texts, hash, &text) {
+            return (at, hash);
         }
         let next = self.table.hosts.len() as u32;
-        self.table.hosts_by_text.insert(mix(0, text.as_bytes()), next);
+        self.table.hosts_by_text.insert(hash, next, next);
         let entry = HostEntry { text: self.text(&text), root: None, depths: 0 };
         self.table.hosts.push(entry);
-        next
+        if matches!(host, RouteHost::Any) {
+            self.table.any = Some(next);
+        }
+        (next, hash)
     }
 
     fn text(&mut self, text: &str) -> Text {
