@@ -1,7 +1,7 @@
 //! Events as the API tells them: numbered and timed, shares in percent.
 
 use serde::{Deserialize, Serialize};
-use tidegate_core::{Event, Health, state::Cause};
+use tidegate_core::{Event, Health, Hold, state::Cause};
 use utoipa::ToSchema;
 
 use crate::{
@@ -36,6 +36,14 @@ pub enum EventKind {
         from: Weights,
         /// The weights now, in percent.
         to: Weights,
+    },
+    /// A service began to keep its requests waiting, or ended it.
+    #[serde(rename = "traffic.hold")]
+    HoldChanged {
+        /// The service.
+        service: String,
+        /// Whether they wait now.
+        hold: bool,
     },
     /// A failover began.
     #[serde(rename = "traffic.failover")]
@@ -153,6 +161,7 @@ impl EventKind {
         match self {
             Self::Switched { .. } => "traffic.switched",
             Self::SplitChanged { .. } => "traffic.changed",
+            Self::HoldChanged { .. } => "traffic.hold",
             Self::FailedOver { .. } => "traffic.failover",
             Self::FailingBack { .. } => "traffic.failback",
             Self::Restored { .. } => "traffic.restored",
@@ -177,6 +186,9 @@ impl From<&Event> for EventKind {
             }
             Event::SplitChanged { service, from, to } => {
                 Self::SplitChanged { service: service.to_string(), from: weights(from), to: weights(to) }
+            }
+            Event::HoldChanged { service, hold } => {
+                Self::HoldChanged { service: service.to_string(), hold: *hold == Hold::On }
             }
             Event::FailedOver { service, from, to, cause, reason } => Self::FailedOver {
                 service: service.to_string(),

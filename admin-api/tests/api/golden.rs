@@ -3,7 +3,7 @@
 use serde_json::{Value, json};
 use tidegate_admin::dto::EventKind;
 use tidegate_config::{Split, Weight};
-use tidegate_core::{Event, Health, state::Cause};
+use tidegate_core::{Event, Health, Hold, state::Cause};
 
 use crate::harness::Api;
 
@@ -121,6 +121,7 @@ fn every_event_on_the_wire() {
     let events = [
         Event::Switched { service: service(), from: target("green"), to: target("blue") },
         Event::SplitChanged { service: service(), from: split(10_000, 0), to: split(9_501, 499) },
+        Event::HoldChanged { service: service(), hold: Hold::On },
         Event::FailedOver {
             service: service(),
             from: target("green"),
@@ -154,6 +155,7 @@ fn every_event_on_the_wire() {
         json!([
             { "type": "traffic.switched", "service": "web", "from": "green", "to": "blue" },
             { "type": "traffic.changed", "service": "web", "from": { "green": 100 }, "to": { "blue": 4.99, "green": 95.01 } },
+            { "type": "traffic.hold", "service": "web", "hold": true },
             { "type": "traffic.failover", "service": "web", "from": "green", "to": "blue", "cause": "health", "reason": "why" },
             { "type": "traffic.failback", "service": "web", "share": 25 },
             { "type": "traffic.restored", "service": "web", "to": "green", "reason": "why" },

@@ -9,6 +9,7 @@ mod mirrors;
 mod observed;
 #[cfg(test)]
 mod properties;
+mod release;
 mod reload;
 mod targets;
 #[cfg(test)]
@@ -16,6 +17,7 @@ mod tests;
 mod traffic;
 
 pub(crate) use mirrors::MAX_MIRRORS;
+pub use release::{Release, ReleaseCause};
 
 use std::{collections::BTreeMap, net::SocketAddr, sync::Arc};
 
@@ -25,6 +27,7 @@ use tidegate_config::{
 };
 
 use crate::{
+    deploy::DeploymentId,
     event::Event,
     health::Health,
     state::{Moment, SavedService, ServiceState, State},
@@ -97,6 +100,15 @@ pub enum Change {
         service: ServiceId,
         /// The mirror.
         mirror: MirrorId,
+    },
+    /// Set the traffic of several services in one step: all of them or none.
+    Release {
+        /// The deployment that asks for it.
+        deployment: DeploymentId,
+        /// What each service's traffic is to be.
+        services: BTreeMap<ServiceId, Release>,
+        /// Whether it goes forward or back.
+        cause: ReleaseCause,
     },
     /// A new file.
     Reload {
@@ -197,6 +209,7 @@ impl Change {
             | Self::Restore { .. }
             | Self::Health { .. }
             | Self::Resolved { .. }
+            | Self::Release { cause: ReleaseCause::Undo, .. }
             | Self::Tick => true,
             Self::Split { .. }
             | Self::PutTarget { .. }
@@ -204,6 +217,7 @@ impl Change {
             | Self::Drain { .. }
             | Self::PutMirror { .. }
             | Self::RemoveMirror { .. }
+            | Self::Release { cause: ReleaseCause::Forward, .. }
             | Self::Reload { .. } => false,
         }
     }
@@ -239,6 +253,7 @@ pub fn apply(state: &State, change: &Change, now: Moment) -> Result<Applied, Cha
         Change::Drain { service, target } => on(service, &|s| targets::drain(service, s, target, now)),
         Change::PutMirror { service, mirror, spec } => on(service, &|s| mirrors::put(service, s, mirror, spec)),
         Change::RemoveMirror { service, mirror } => on(service, &|s| mirrors::remove(service, s, mirror)),
+        Change::Release { services, .. } => release::release(state, services, now),
         Change::Reload { config } => reload::reload(state, config, now),
         Change::Health { reports } => Ok(observed::health(state, reports, now)),
         Change::Resolved { endpoint, sockets } => Ok(observed::resolved(state, endpoint, sockets, now)),

@@ -14,7 +14,7 @@ use crate::{
     rules::Rule,
     sequence::SplitTable,
     snapshot::{Endpoint, Mirror, Service, Snapshot, Target, TargetIdx},
-    state::{ServiceState, State},
+    state::{Hold, ServiceState, State},
     stats::{EndpointStats, MirrorStats, ServiceStats, TargetStats},
 };
 
@@ -141,11 +141,13 @@ fn target(id: &TargetId, spec: &TargetSpec, state: &ServiceState, counters: Coun
         .collect();
     let pools = Pools::new(&endpoints);
     let open = !state.wanted.drained.contains(id);
+    let carries_failover = state.overlay.as_ref().is_some_and(|overlay| overlay.to == *id);
+    let held = open && state.wanted.hold == Hold::On && !carries_failover;
     Target {
         id: id.clone(),
         open,
-        available: open && !pools.is_empty(),
-        pending: open && endpoints.iter().any(|endpoint| is_pending(endpoint, state)),
+        available: open && !held && !pools.is_empty(),
+        pending: held || open && endpoints.iter().any(|endpoint| is_pending(endpoint, state)),
         pools,
         endpoints,
         cut_at: state.draining.get(id).copied(),

@@ -3,7 +3,10 @@
 use serde::{Deserialize, Serialize};
 use tidegate_config::{EndpointAddress, MirrorId, ServiceId, Split, TargetId, Weight};
 
-use crate::{health::Health, state::Cause};
+use crate::{
+    health::Health,
+    state::{Cause, Hold},
+};
 
 /// Something that happened. Its `type` on the wire is `<thing>.<verb>`, as rollout tools name CloudEvents.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -28,6 +31,14 @@ pub enum Event {
         from: Split,
         /// The split now.
         to: Split,
+    },
+    /// A service began to keep its requests waiting, or ended it.
+    #[serde(rename = "traffic.hold")]
+    HoldChanged {
+        /// Where.
+        service: ServiceId,
+        /// Whether they wait now.
+        hold: Hold,
     },
     /// A failover began.
     #[serde(rename = "traffic.failover")]

@@ -10,7 +10,7 @@ use tidegate_config::{EndpointSpec, FailbackMode, Host, ServiceId, TargetId, Wei
 use crate::{
     event::Event,
     health::Health,
-    state::{Cause, Moment, Overlay, Phase, ServiceState},
+    state::{Cause, Hold, Moment, Overlay, Phase, ServiceState},
 };
 
 /// How long the target that was left must be healthy before an automatic failback begins: three to six probes at the
@@ -90,6 +90,10 @@ pub fn next_move(id: &ServiceId, service: &ServiceState, now: Moment) -> Option<
 fn begin(id: &ServiceId, service: &ServiceState, now: Moment) -> Option<Move> {
     let from = &service.wanted.stable;
     let to = &service.spec.failover.as_ref()?.to;
+    if service.wanted.hold == Hold::On {
+        // A deployment has stopped it on purpose, and lets its requests wait.
+        return None;
+    }
     if standing(service, from) != Standing::Down || !standing(service, to).is_usable() {
         return None;
     }

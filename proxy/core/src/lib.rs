@@ -9,6 +9,7 @@
 pub mod change;
 pub mod compile;
 pub mod decide;
+pub mod deploy;
 pub mod event;
 pub mod explain;
 pub mod failover;
@@ -32,7 +33,7 @@ pub mod stats;
 mod testing;
 pub mod visitor;
 
-pub use change::{Applied, Change, ChangeError, apply};
+pub use change::{Applied, Change, ChangeError, Release, ReleaseCause, apply};
 pub use compile::compile;
 pub use decide::{Draw, Forward, Plan, Reason, Visitor, decide};
 pub use event::Event;
@@ -43,5 +44,5 @@ pub use reject::Reject;
 pub use request::{Headers, RequestHead};
 pub use retry::{Attempt, Failure, Next, after_failure};
 pub use snapshot::{Endpoint, EndpointIdx, ListenerIdx, MirrorIdx, Service, ServiceIdx, Snapshot, Target, TargetIdx};
-pub use state::{Generation, Moment, Overlay, Saved, SavedService, ServiceState, State, Wanted};
+pub use state::{Generation, Hold, Moment, Overlay, Saved, SavedService, ServiceState, State, Wanted};
 pub use visitor::VisitorText;

@@ -51,9 +51,10 @@ pub(crate) fn merge(id: &ServiceId, spec: &ServiceSpec, base: &Wanted, saved: &W
         split: notes.three_way("split", &base.split, &file.split, &saved.split, split_text),
         targets: notes.three_way_map("target", &base.targets, &file.targets, &saved.targets, target_text),
         mirrors: notes.three_way_map("mirror", &base.mirrors, &file.mirrors, &saved.mirrors, mirror_text),
-        // The file cannot say these two.
+        // The file cannot say these.
         drained: saved.drained.clone(),
         salt: saved.salt.clone(),
+        hold: saved.hold,
     };
     reconcile(&mut wanted, &file, spec, &mut notes);
     let split_is_new = file.split != base.split;

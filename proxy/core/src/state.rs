@@ -200,6 +200,21 @@ pub struct Wanted {
     /// Salt of the sticky hash; a deployment sets a new one. Empty: the service's name.
     #[serde(default)]
     pub salt: String,
+    /// Whether requests are kept waiting instead of being sent.
+    #[serde(default)]
+    pub hold: Hold,
+}
+
+/// Whether a service keeps its requests waiting, while a deployment has nothing that could answer them.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Hold {
+    /// Requests are sent.
+    #[default]
+    Off,
+    /// Requests wait as long as they may wait for a first endpoint, and are then refused. What a failover carries and
+    /// what is pinned goes on.
+    On,
 }
 
 impl Wanted {
@@ -212,6 +227,7 @@ impl Wanted {
             mirrors: spec.mirrors.clone(),
             drained: BTreeSet::new(),
             salt: String::new(),
+            hold: Hold::Off,
         }
     }
 }

@@ -12,6 +12,8 @@ pub(crate) fn describe(event: &EventKind) -> (Ink, String) {
         E::SplitChanged { service, from, to } => {
             (Ink::Strong, format!("{service}: split {} (was {})", weights(to), weights(from)))
         }
+        E::HoldChanged { service, hold: true } => (Ink::Warn, format!("{service}: requests wait")),
+        E::HoldChanged { service, hold: false } => (Ink::Good, format!("{service}: requests go on")),
         E::FailedOver { service, from, to, cause: _, reason } => {
             (Ink::Bad, format!("{service}: failed over from {from} to {to}: {reason}"))
         }

@@ -2,7 +2,7 @@
 
 use tidegate_admin::Recorded;
 use tidegate_config::Split;
-use tidegate_core::{Event, Health};
+use tidegate_core::{Event, Health, Hold};
 use tracing::{error, info, warn};
 
 /// Logs an event.
@@ -15,6 +15,8 @@ pub(crate) fn log(recorded: &Recorded) {
         Event::SplitChanged { service, from, to } => {
             info!(%service, generation, actor, from = weights(from), to = weights(to), "split changed");
         }
+        Event::HoldChanged { service, hold: Hold::On } => info!(%service, generation, actor, "requests wait"),
+        Event::HoldChanged { service, hold: Hold::Off } => info!(%service, generation, actor, "requests go on"),
         Event::FailedOver { service, from, to, reason, .. } => {
             warn!(%service, generation, actor, %from, %to, reason, "failover began");
         }

@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, VecDeque};
 use tidegate_admin::AuditEntry;
 use tidegate_config::{EndpointSpec, ServiceId, Split, TargetId, TargetSpec, Weight};
 use tidegate_core::{
-    Event, Generation, Overlay, Saved, Wanted,
+    Event, Generation, Hold, Overlay, Saved, Wanted,
     state::{Cause, Phase, SavedService},
 };
 
@@ -59,6 +59,7 @@ fn service(generation: u64) -> SavedService {
         mirrors: BTreeMap::new(),
         drained: [blue.clone()].into(),
         salt: "salt".into(),
+        hold: Hold::On,
     };
     let overlay = Overlay {
         from: green.clone(),

@@ -72,6 +72,7 @@ fn kinds(applied: &Applied) -> Vec<&'static str> {
     let kind = |event: &Event| match event {
         Event::Switched { .. } => "switched",
         Event::SplitChanged { .. } => "split",
+        Event::HoldChanged { .. } => "hold",
         Event::FailedOver { .. } => "failover",
         Event::FailingBack { .. } => "failback",
         Event::Restored { .. } => "restored",

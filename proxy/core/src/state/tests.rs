@@ -49,7 +49,8 @@ const GOLDEN: &str = r#"{
         },
         "mirrors": {},
         "drained": [],
-        "salt": ""
+        "salt": "",
+        "hold": "off"
       },
       "wanted": {
         "stable": "green",
@@ -104,7 +105,8 @@ const GOLDEN: &str = r#"{
         "drained": [
           "v3"
         ],
-        "salt": ""
+        "salt": "",
+        "hold": "off"
       },
       "overlay": {
         "from": "green",
