@@ -58,10 +58,15 @@ impl Murmur {
 
 /// The bucket of a visitor, 0 to 9,999: `(murmur3_32(salt ‖ visitor, seed 0) * 10000) >> 32`.
 pub fn bucket(salt: &str, visitor: &[u8]) -> u16 {
+    number(visitor_bits(salt, visitor))
+}
+
+/// The hash that [`bucket`] scales: `murmur3_32(salt ‖ visitor, seed 0)`. Its low bits are unrelated to the bucket.
+pub fn visitor_bits(salt: &str, visitor: &[u8]) -> u32 {
     let mut murmur = Murmur::new(0);
     murmur.write(salt.as_bytes());
     murmur.write(visitor);
-    number(murmur.finish())
+    murmur.finish()
 }
 
 /// Scales 32 evenly spread bits to 0..10,000.

@@ -6,6 +6,7 @@
 //! - A request: [`decide`](decide::decide) on a [`Snapshot`], then [`after_failure`](retry::after_failure) if need be.
 //! - A change: [`apply`](change::apply) on a [`State`], then [`compile`](compile::compile) to the next [`Snapshot`].
 
+pub mod analysis;
 pub mod change;
 pub mod compile;
 pub mod decide;
