@@ -18,6 +18,9 @@ pub mod serve;
 
 pub use access::{Access, AccessToken, MetricsAccess};
 pub use events::{EventLog, Recorded};
-pub use process::{Actor, AuditEntry, Outcome, Probed, Process, Readiness, ReloadError, Submission, SubmitError};
+pub use process::{
+    Actor, AuditEntry, FlagPlace, FlagWriteError, FlagWrites, Outcome, Probed, Process, Readiness, ReloadError,
+    Submission, SubmitError,
+};
 pub use routes::router;
 pub use serve::{AdminListener, serve};

@@ -204,7 +204,9 @@ impl IntoResponse for Problem {
 impl From<ChangeError> for Problem {
     fn from(error: ChangeError) -> Self {
         match error {
-            ChangeError::UnknownService(_) | ChangeError::Unknown { .. } => Kind::NotFound.because(error.to_string()),
+            ChangeError::UnknownService(_) | ChangeError::UnknownFlag(_) | ChangeError::Unknown { .. } => {
+                Kind::NotFound.because(error.to_string())
+            }
             ChangeError::Invalid { path, message } => Self::invalid(vec![ProblemPart::new(path, message)]),
             ChangeError::Conflict(why) => Kind::Conflict.because(why),
         }

@@ -4,7 +4,7 @@ use std::{sync::Arc, time::Duration};
 
 use async_trait::async_trait;
 use serde::{Deserialize, Serialize};
-use tidegate_config::{EndpointAddress, ServiceId, TargetId};
+use tidegate_config::{EndpointAddress, ServiceId, SourceId, TargetId};
 use tidegate_core::{Change, ChangeError, Event, Generation, Moment, Snapshot};
 
 use crate::events::EventLog;
@@ -106,6 +106,39 @@ pub struct Readiness {
     pub reasons: Vec<String>,
 }
 
+/// What is to be written into a flag source.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct FlagWrites {
+    /// Places and their values; `None`: remove what is there.
+    pub values: Vec<(FlagPlace, Option<String>)>,
+    /// Also set the marker by which it is seen that the source was emptied: from then on, what is not there is not
+    /// meant to be.
+    pub mark: bool,
+}
+
+/// Where in a source a flag is.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum FlagPlace {
+    /// At this key.
+    Key(String),
+    /// In this field of the configured hash.
+    Field(String),
+}
+
+/// Why a flag source was not written.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum FlagWriteError {
+    /// Nothing is ever written there.
+    #[error("{0}")]
+    ReadOnly(String),
+    /// It cannot be reached. Whether the write arrived may be unknown.
+    #[error("the flag source cannot be reached: {0}")]
+    Unreachable(String),
+    /// It says no.
+    #[error("the flag source refuses the write: {0}")]
+    Refused(String),
+}
+
 /// The process behind the API. Implemented by the proxy, and by a fake in this crate's tests.
 #[async_trait]
 pub trait Process: Send + Sync + 'static {
@@ -119,6 +152,9 @@ pub trait Process: Send + Sync + 'static {
     async fn probe(&self, service: &ServiceId, target: &TargetId) -> Vec<Probed>;
     /// Loads the configuration file again.
     async fn reload(&self, actor: Actor, dry_run: bool) -> Result<Outcome, ReloadError>;
+    /// Writes into a flag source outside of the process. Returns when the source has the values and has been read
+    /// again, so that the next snapshot shows them.
+    async fn write_flags(&self, source: &SourceId, writes: FlagWrites) -> Result<(), FlagWriteError>;
     /// The events.
     fn events(&self) -> &EventLog;
     /// The newest lines of the audit log, newest first.

@@ -190,6 +190,7 @@ impl Request {
             query: Some("page=1&sort=name"),
             headers: &self.headers,
             client: None,
+            unix_s: 1_700_000_000,
             pin_authorised: false,
         }
     }

@@ -8,7 +8,10 @@ use std::{collections::BTreeMap, path::Path, time::Duration};
 
 use toml::{Table, Value};
 
+use self::flags::described_flags;
 use crate::{parse::scalar::DURATION_UNITS, *};
+
+mod flags;
 
 /// The configuration as a table in the schema of the file.
 pub fn describe(config: &Config) -> Table {
@@ -127,12 +130,6 @@ fn listener(listener: &Listener) -> Value {
     let Listener { address, tls, h2c } = listener;
     let tls = tls.as_ref().map(|Tls { cert, key }| table([("cert", some(path(cert))), ("key", some(path(key)))]));
     Value::Table(table([("address", some(address.to_string())), ("tls", tls.map(Value::Table)), ("h2c", some(*h2c))]))
-}
-
-fn described_flags(flags: &Flags) -> Value {
-    let Flags { source: FlagSource::Embedded, embedded } = flags;
-    let values = named(embedded, |value| Value::String(value.clone()));
-    Value::Table(table([("source", some("embedded")), ("values", some(values))]))
 }
 
 fn service(service: &ServiceSpec) -> Value {
@@ -260,7 +257,8 @@ fn text_match(name: &str, text: &TextMatch) -> Value {
 }
 
 fn mirror(mirror: &MirrorSpec) -> Value {
-    let MirrorSpec { to, percent: share, methods, max_body, compare, ignore, remove_headers, set_headers } = mirror;
+    let MirrorSpec { to, percent: share, methods, max_body, compare, ignore, remove_headers, set_headers, flag } =
+        mirror;
     let headers = table([("remove", some(texts(remove_headers))), ("set", some(header_values(set_headers)))]);
     Value::Table(table([
         ("to", some(to.as_str())),
@@ -270,6 +268,7 @@ fn mirror(mirror: &MirrorSpec) -> Value {
         ("compare", some(*compare)),
         ("ignore", some(texts(ignore))),
         ("headers", some(headers)),
+        ("flag", flag.as_ref().map(|flag| Value::from(flag.as_str()))),
     ]))
 }
 

@@ -129,3 +129,7 @@ id!(
     /// A feature flag.
     FlagName
 );
+id!(
+    /// A flag source: where values of flags are read.
+    SourceId
+);

@@ -5,6 +5,7 @@
 
 pub mod describe;
 pub mod endpoint;
+pub mod flags;
 pub mod ids;
 pub mod matching;
 mod parse;
@@ -15,13 +16,16 @@ pub mod split;
 
 pub use describe::describe;
 pub use endpoint::{EndpointAddress, EndpointSpec, Host, Scheme};
-pub use ids::{FlagName, IdError, ListenerId, MirrorId, ServiceId, TargetId};
+pub use flags::{
+    Bucketing, FlagHeader, FlagSource, FlagSpec, FlagType, FlagValue, Flags, RedisAddress, RedisServer, RedisSource,
+    RedisTls, SourceSpec, Words, Written,
+};
+pub use ids::{FlagName, IdError, ListenerId, MirrorId, ServiceId, SourceId, TargetId};
 pub use matching::{FlagCondition, Match, RouteHost, RouteSpec, RuleSpec, TextMatch};
 pub use parse::parse;
 pub use problem::{Problem, Problems};
 pub use server::{
-    AccessLog, Admin, AdminAddress, Config, FlagSource, Flags, Limits, Listener, Network, Role, Secret, SecretSource,
-    Server, Tls, Token,
+    AccessLog, Admin, AdminAddress, Config, Limits, Listener, Network, Role, Secret, SecretSource, Server, Tls, Token,
 };
 pub use service::{
     ActiveCheck, Expect, FailbackMode, FailoverPolicy, HealthPolicy, MirrorSpec, Probe, Retry, ServiceSpec, Sticky,

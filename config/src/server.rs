@@ -8,7 +8,7 @@ use std::{
     time::Duration,
 };
 
-use crate::{FlagName, ListenerId, ServiceId, ServiceSpec};
+use crate::{Flags, ListenerId, ServiceId, ServiceSpec};
 
 /// A whole configuration, checked.
 #[derive(Debug, Clone)]
@@ -170,21 +170,4 @@ pub struct Tls {
     pub cert: PathBuf,
     /// Private key.
     pub key: PathBuf,
-}
-
-/// Feature flags.
-#[derive(Debug, Clone, Default)]
-pub struct Flags {
-    /// Where values are read.
-    pub source: FlagSource,
-    /// Names that rules may use, and their values in the embedded source.
-    pub embedded: BTreeMap<FlagName, String>,
-}
-
-/// Where flag values are read.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub enum FlagSource {
-    /// In the process.
-    #[default]
-    Embedded,
 }

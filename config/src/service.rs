@@ -5,7 +5,7 @@ use std::{collections::BTreeMap, ops::RangeInclusive, time::Duration};
 use regex::Regex;
 use serde::{Deserialize, Serialize};
 
-use crate::{EndpointSpec, ListenerId, MirrorId, RouteSpec, RuleSpec, SecretSource, Split, TargetId, Weight};
+use crate::{EndpointSpec, FlagName, ListenerId, MirrorId, RouteSpec, RuleSpec, SecretSource, Split, TargetId, Weight};
 
 /// A service as the file declares it.
 #[derive(Debug, Clone, PartialEq)]
@@ -182,4 +182,7 @@ pub struct MirrorSpec {
     pub remove_headers: Vec<String>,
     /// Headers that are set on the copy.
     pub set_headers: BTreeMap<String, String>,
+    /// It copies only while this flag is on.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub flag: Option<FlagName>,
 }

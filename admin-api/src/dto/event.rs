@@ -133,6 +133,74 @@ pub enum EventKind {
         /// The mirror.
         mirror: String,
     },
+    /// The value of a flag that counts changed.
+    #[serde(rename = "flag.changed")]
+    FlagChanged {
+        /// The flag.
+        flag: String,
+        /// The value before, as it was written; null: it had none.
+        from: Option<String>,
+        /// The value now.
+        to: Option<String>,
+        /// Where it is read.
+        source: String,
+        /// Why.
+        reason: String,
+    },
+    /// More flags changed at once than are told one by one.
+    #[serde(rename = "flag.more")]
+    MoreFlagsChanged {
+        /// How many more.
+        count: usize,
+    },
+    /// The value of a flag in its source cannot be used; the one before it stays.
+    #[serde(rename = "flag.invalid")]
+    FlagInvalid {
+        /// The flag.
+        flag: String,
+        /// Where it was read.
+        source: String,
+        /// Why.
+        reason: String,
+    },
+    /// A flag has a value that wins over its source for a while.
+    #[serde(rename = "flag.override")]
+    FlagOverridden {
+        /// The flag.
+        flag: String,
+        /// The value.
+        value: String,
+        /// Its end, in milliseconds since the Unix epoch.
+        until_unix_ms: u64,
+    },
+    /// An override of a flag ended.
+    #[serde(rename = "flag.override_ended")]
+    FlagOverrideEnded {
+        /// The flag.
+        flag: String,
+        /// Why.
+        reason: String,
+    },
+    /// A flag source can be read.
+    #[serde(rename = "source.up")]
+    SourceUp {
+        /// The source.
+        source: String,
+    },
+    /// A flag source cannot be read; flags keep their values.
+    #[serde(rename = "source.down")]
+    SourceDown {
+        /// The source.
+        source: String,
+        /// Why.
+        reason: String,
+    },
+    /// A flag source was emptied; flags keep their values until it is restored, or accepted as it is.
+    #[serde(rename = "source.emptied")]
+    SourceEmptied {
+        /// The source.
+        source: String,
+    },
     /// The file was loaded again.
     #[serde(rename = "config.reloaded")]
     Reloaded {
@@ -171,6 +239,14 @@ impl EventKind {
             Self::TargetDrained { .. } => "target.drained",
             Self::MirrorChanged { .. } => "mirror.changed",
             Self::MirrorRemoved { .. } => "mirror.removed",
+            Self::FlagChanged { .. } => "flag.changed",
+            Self::MoreFlagsChanged { .. } => "flag.more",
+            Self::FlagInvalid { .. } => "flag.invalid",
+            Self::FlagOverridden { .. } => "flag.override",
+            Self::FlagOverrideEnded { .. } => "flag.override_ended",
+            Self::SourceUp { .. } => "source.up",
+            Self::SourceDown { .. } => "source.down",
+            Self::SourceEmptied { .. } => "source.emptied",
             Self::Reloaded { .. } => "config.reloaded",
             Self::ReloadRejected { .. } => "config.rejected",
             Self::Unsaved { .. } => "state.unsaved",
@@ -226,6 +302,28 @@ impl From<&Event> for EventKind {
             Event::MirrorRemoved { service, mirror } => {
                 Self::MirrorRemoved { service: service.to_string(), mirror: mirror.to_string() }
             }
+            Event::FlagChanged { flag, from, to, source, reason } => Self::FlagChanged {
+                flag: flag.to_string(),
+                from: from.clone(),
+                to: to.clone(),
+                source: source.clone(),
+                reason: reason.clone(),
+            },
+            Event::MoreFlagsChanged { count } => Self::MoreFlagsChanged { count: *count },
+            Event::FlagInvalid { flag, source, reason } => {
+                Self::FlagInvalid { flag: flag.to_string(), source: source.clone(), reason: reason.clone() }
+            }
+            Event::FlagOverridden { flag, value, until_unix_ms } => {
+                Self::FlagOverridden { flag: flag.to_string(), value: value.clone(), until_unix_ms: *until_unix_ms }
+            }
+            Event::FlagOverrideEnded { flag, reason } => {
+                Self::FlagOverrideEnded { flag: flag.to_string(), reason: reason.clone() }
+            }
+            Event::SourceUp { source } => Self::SourceUp { source: source.to_string() },
+            Event::SourceDown { source, reason } => {
+                Self::SourceDown { source: source.to_string(), reason: reason.clone() }
+            }
+            Event::SourceEmptied { source } => Self::SourceEmptied { source: source.to_string() },
             Event::Reloaded { services, differences } => {
                 Self::Reloaded { services: *services, differences: differences.clone() }
             }

@@ -6,7 +6,7 @@ use std::{
 };
 
 use serde::{Deserialize, Serialize};
-use tidegate_config::{MirrorSpec, Weight};
+use tidegate_config::{FlagName, MirrorSpec, Weight};
 use tidegate_core::{
     snapshot::Mirror,
     stats::{Answered, DIFFERENCE_KINDS, Difference, MIRROR_RESULTS},
@@ -58,6 +58,10 @@ pub struct MirrorInput {
     /// Headers that are set on the copy. Their values are never shown again.
     #[serde(default)]
     pub set_headers: BTreeMap<String, String>,
+    /// It copies only while this flag is on.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schema(pattern = "^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$")]
+    pub flag: Option<String>,
 }
 
 fn all() -> Percent {
@@ -93,6 +97,9 @@ pub struct MirrorView {
     pub remove_headers: Vec<String>,
     /// Names of the headers that are set on the copy; their values may be secret.
     pub set_headers: Vec<String>,
+    /// It copies only while this flag is on.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub flag: Option<String>,
     /// Copies that run now.
     pub in_flight: u32,
     /// Copies by how they ended: `sent`, or why not.
@@ -178,6 +185,7 @@ impl From<&Mirror> for MirrorView {
             ignore: spec.ignore.clone(),
             remove_headers: spec.remove_headers.clone(),
             set_headers: spec.set_headers.keys().cloned().collect(),
+            flag: spec.flag.as_ref().map(ToString::to_string),
             in_flight: stats.in_flight.load(Relaxed),
             results: counts(&MIRROR_RESULTS, &stats.results),
             statuses: by_class(stats.classes.iter().map(|count| count.load(Relaxed))),
@@ -236,6 +244,11 @@ impl TryFrom<MirrorInput> for MirrorSpec {
                 set_headers.insert(name, value);
             }
         }
+        let flag = input.flag.as_deref().map(FlagName::parse).transpose();
+        let flag = flag.unwrap_or_else(|error| {
+            errors.push(ProblemPart::new("flag", error.to_string()));
+            None
+        });
         let max_body = input.max_body;
         match (to, percent) {
             (Some(to), Some(percent)) if errors.is_empty() => Ok(Self {
@@ -247,6 +260,7 @@ impl TryFrom<MirrorInput> for MirrorSpec {
                 ignore: input.ignore,
                 remove_headers,
                 set_headers,
+                flag,
             }),
             _ => Err(errors),
         }

@@ -32,12 +32,18 @@ pub(super) async fn explain(
     let request = ImaginedRequest::try_from(input).map_err(Problem::invalid)?;
     let snapshot = app.process.snapshot();
     // Whoever may move traffic may pin a request.
-    let explanation = decide(&snapshot, &request, caller.role >= Role::Operate)?;
+    let unix_s = app.process.now().unix_ms / 1000;
+    let explanation = decide(&snapshot, &request, unix_s, caller.role >= Role::Operate)?;
     Ok(Of(snapshot.generation, ExplainReply::new(&snapshot, &explanation)))
 }
 
 /// Decides on the listener that is named, or on the first that has a route.
-fn decide(snapshot: &Snapshot, request: &ImaginedRequest, pin_authorised: bool) -> Result<Explanation, Problem> {
+fn decide(
+    snapshot: &Snapshot,
+    request: &ImaginedRequest,
+    unix_s: u64,
+    pin_authorised: bool,
+) -> Result<Explanation, Problem> {
     let listeners = &snapshot.state.listeners;
     let random = [random(), random()];
     let on = |at: usize| {
@@ -49,6 +55,7 @@ fn decide(snapshot: &Snapshot, request: &ImaginedRequest, pin_authorised: bool) 
             query: request.query.as_deref(),
             headers: &request.headers,
             client: request.client,
+            unix_s,
             pin_authorised,
         };
         tidegate_core::explain::explain(snapshot, &head, Draw { worker: Worker(0), random })

@@ -12,10 +12,16 @@ use std::{
 use async_trait::async_trait;
 use serde_json::{Value, json};
 use tidegate_admin::{
-    Actor, AuditEntry, EventLog, Outcome, Probed, Process, Readiness, ReloadError, Submission, SubmitError,
+    Actor, AuditEntry, EventLog, FlagPlace, FlagWriteError, FlagWrites, Outcome, Probed, Process, Readiness,
+    ReloadError, Submission, SubmitError,
 };
-use tidegate_config::{ServiceId, TargetId};
-use tidegate_core::{Change, Generation, Health, Moment, Snapshot, State, apply, change::HealthReport, compile};
+use tidegate_config::{ServiceId, SourceId, TargetId};
+use tidegate_core::{
+    Change, Generation, Health, Moment, Snapshot, State, apply,
+    change::HealthReport,
+    compile,
+    flags::{Found, Reading, SourceReport},
+};
 
 /// The file that the fake process runs on. The mirror's header and the pin are secrets that nothing may show.
 pub(crate) const FILE: &str = r#"
@@ -62,12 +68,21 @@ pub(crate) struct Fake {
     pub(crate) store_fails: AtomicBool,
     pub(crate) busy: AtomicBool,
     pub(crate) panics: AtomicBool,
+    /// What the flag source holds.
+    pub(crate) flag_store: Mutex<BTreeMap<String, String>>,
+    pub(crate) flags_marked: AtomicBool,
+    pub(crate) flag_store_fails: AtomicBool,
 }
 
 impl Fake {
     /// A process on [`FILE`] in generation 1, with every endpoint healthy.
     pub(crate) fn start() -> Arc<Self> {
-        let config = tidegate_config::parse(FILE).unwrap();
+        Self::on(FILE)
+    }
+
+    /// A process on this file.
+    pub(crate) fn on(file: &str) -> Arc<Self> {
+        let config = tidegate_config::parse(file).unwrap();
         let (mut state, _) = State::load(&config, None);
         for service in state.services.values_mut() {
             let service = Arc::make_mut(service);
@@ -84,10 +99,13 @@ impl Fake {
             failing: Mutex::default(),
             probes: AtomicU64::new(0),
             ready: Mutex::new(Readiness { ready: true, reasons: Vec::new() }),
-            file: Mutex::new(Some(FILE.to_owned())),
+            file: Mutex::new(Some(file.to_owned())),
             store_fails: AtomicBool::new(false),
             busy: AtomicBool::new(false),
             panics: AtomicBool::new(false),
+            flag_store: Mutex::default(),
+            flags_marked: AtomicBool::new(true),
+            flag_store_fails: AtomicBool::new(false),
         })
     }
 
@@ -107,6 +125,18 @@ impl Fake {
             reason: reason.to_owned(),
         };
         self.make("health", Change::Health { reports: vec![report] });
+    }
+
+    /// Reads the flag source as the proxy would.
+    pub(crate) fn read_flags(&self, source: &SourceId) {
+        let store = self.flag_store.lock().unwrap().clone();
+        let reading = Reading {
+            keys: store.iter().map(|(key, value)| (key.clone(), Found::Text(value.as_str().into()))).collect(),
+            marked: self.flags_marked.load(SeqCst),
+            ..Reading::default()
+        };
+        let report = SourceReport::Read(Arc::new(reading));
+        self.make("flags", Change::Readings { source: source.clone(), report });
     }
 
     fn take(&self, Submission { change, expected, dry_run, actor }: Submission) -> Result<Outcome, SubmitError> {
@@ -185,6 +215,25 @@ impl Process for Fake {
         })?;
         let change = Change::Reload { config: Arc::new(config) };
         self.take(Submission { change, expected: None, dry_run, actor }).map_err(ReloadError::Submit)
+    }
+
+    async fn write_flags(&self, source: &SourceId, writes: FlagWrites) -> Result<(), FlagWriteError> {
+        if self.flag_store_fails.load(SeqCst) {
+            return Err(FlagWriteError::Unreachable("connection refused".into()));
+        }
+        {
+            let mut store = self.flag_store.lock().unwrap();
+            for (place, value) in writes.values {
+                let FlagPlace::Key(key) = place else { panic!("the fake's store has no hash") };
+                match value {
+                    Some(value) => drop(store.insert(key, value)),
+                    None => drop(store.remove(&key)),
+                }
+            }
+        }
+        self.flags_marked.fetch_or(writes.mark, SeqCst);
+        self.read_flags(source);
+        Ok(())
     }
 
     fn events(&self) -> &EventLog {

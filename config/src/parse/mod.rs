@@ -4,6 +4,7 @@
 //! What belongs to one value is checked where it is read; what lies between two services is checked in `conflict`.
 
 mod conflict;
+mod flags;
 mod health;
 mod names;
 mod read;
@@ -13,6 +14,7 @@ pub(crate) mod scalar;
 mod server;
 mod service;
 mod similar;
+mod source;
 
 use std::{
     collections::BTreeMap,
@@ -23,6 +25,7 @@ use toml::de::DeTable;
 
 use self::{
     conflict::Claims,
+    flags::Receivers,
     names::Names,
     read::{Path, Report, Table},
     service::Around,
@@ -63,8 +66,13 @@ fn checked(text: &str, root: &DeTable<'_>) -> Result<Config, Problems> {
 
 fn config(t: &mut Table<'_>) -> Config {
     let (listeners, listener_names) = listeners(t);
-    let (flags, flag_names) =
-        t.section("flags", |t| (server::flags(t), Names::below(t, "values", "flag", "[flags.values]".into())));
+    let receivers = Receivers {
+        services: Names::below(t, "service", "service", "[service.NAME]".into()),
+        targets: Names::below_each(t, "service", "target", "target", "[service.NAME.target.NAME]".into()),
+    };
+    let (flags, flag_names) = t.section("flags", |t| {
+        (flags::flags(t, &receivers), Names::below_any(t, &["flag", "values"], "flag", "[flags.flag.NAME]".into()))
+    });
     let around = Around { listeners: listener_names, flags: flag_names };
     Config {
         server: t.section("server", server::server),

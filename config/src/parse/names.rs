@@ -25,6 +25,17 @@ impl Names {
         Self { kind, place, declared: t.names(key) }
     }
 
+    /// The keys of several tables below `t`.
+    pub(super) fn below_any(t: &Table<'_>, keys: &[&str], kind: &'static str, place: String) -> Self {
+        let names: Option<Vec<_>> = keys.iter().map(|key| t.names(key)).collect();
+        Self { kind, place, declared: names.map(|names| names.into_iter().flatten().collect()) }
+    }
+
+    /// The keys of a table in each table below one of `t`.
+    pub(super) fn below_each(t: &Table<'_>, key: &str, inner: &str, kind: &'static str, place: String) -> Self {
+        Self { kind, place, declared: t.names_in_each(key, inner) }
+    }
+
     /// These names.
     pub(super) fn given<'a>(kind: &'static str, place: String, names: impl Iterator<Item = &'a str>) -> Self {
         Self { kind, place, declared: Some(names.map(str::to_owned).collect()) }
@@ -34,6 +45,16 @@ impl Names {
     pub(super) fn lenient_when_empty(mut self) -> Self {
         self.declared = self.declared.filter(|names| !names.is_empty());
         self
+    }
+
+    /// Takes it for granted that whatever is used is declared.
+    pub(super) fn lenient(self) -> Self {
+        Self { declared: None, ..self }
+    }
+
+    /// The names.
+    pub(super) fn iter(&self) -> impl Iterator<Item = &str> {
+        self.declared.iter().flatten().map(String::as_str)
     }
 
     /// The only name there is.

@@ -400,6 +400,18 @@ impl<'a> Table<'a> {
         }
     }
 
+    /// The keys of the table `inner` in each table below the one of this key; `None` if something there is not a table.
+    pub(super) fn names_in_each(&self, key: &str, inner: &str) -> Option<BTreeSet<String>> {
+        let mut names = BTreeSet::new();
+        let Some(outer) = self.entries.get(key).map(Spanned::get_ref) else { return Some(names) };
+        for entry in outer.as_table()?.values() {
+            if let Some(inner) = entry.get_ref().as_table()?.get(inner) {
+                names.extend(inner.get_ref().as_table()?.keys().map(|name| name.get_ref().to_string()));
+            }
+        }
+        Some(names)
+    }
+
     /// The key of this table itself.
     pub(super) fn name(&self) -> &'a str {
         match self.path {

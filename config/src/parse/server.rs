@@ -1,4 +1,4 @@
-//! `[server]`, `[admin]`, `[listener.NAME]` and `[flags]`: what belongs to the process.
+//! `[server]`, `[admin]` and `[listener.NAME]`: what belongs to the process.
 
 use std::{
     collections::{BTreeMap, HashMap},
@@ -12,10 +12,7 @@ use super::{
     route::host_name,
     scalar::{duration, file, secret_keys, size, some_duration, truth},
 };
-use crate::{
-    AccessLog, Admin, AdminAddress, FlagName, FlagSource, Flags, Limits, Listener, ListenerId, Network, Role, Server,
-    Tls, Token, ids,
-};
+use crate::{AccessLog, Admin, AdminAddress, Limits, Listener, ListenerId, Network, Role, Server, Tls, Token, ids};
 
 /// `[server]`.
 pub(super) fn server(t: &mut Table<'_>) -> Server {
@@ -191,19 +188,4 @@ fn tls(t: &mut Table<'_>) -> Option<Tls> {
     let cert = t.require("cert", "write the path of the certificate chain (PEM)", file);
     let key = t.require("key", "write the path of the private key (PEM)", file);
     Some(Tls { cert: cert?, key: key? })
-}
-
-/// `[flags]`.
-pub(super) fn flags(t: &mut Table<'_>) -> Flags {
-    let source = t.get("source", |node| match node.text()? {
-        "embedded" => Some(FlagSource::Embedded),
-        // The text may be a URL with a password in it: it is not repeated.
-        _ => node.refuse("this source is not supported: the only one is \"embedded\", with values in [flags.values]"),
-    });
-    let values = t.get("values", |node| {
-        node.map(|entry| {
-            (entry.key(FlagName::parse), entry.node.text_like("a string such as \"on\"").map(str::to_owned))
-        })
-    });
-    Flags { source: source.unwrap_or_default(), embedded: values.unwrap_or_default() }
 }

@@ -15,8 +15,8 @@ use super::{
     scalar::{cookie_name, duration, header_name, method, nonempty_text, percent, secret, size, some_duration, truth},
 };
 use crate::{
-    EndpointAddress, EndpointSpec, FailbackMode, FailoverPolicy, HealthPolicy, ListenerId, MirrorId, MirrorSpec, Retry,
-    RouteSpec, ServiceSpec, Split, Sticky, TargetId, TargetSpec, Timeouts, Weight,
+    EndpointAddress, EndpointSpec, FailbackMode, FailoverPolicy, FlagName, HealthPolicy, ListenerId, MirrorId,
+    MirrorSpec, Retry, RouteSpec, ServiceSpec, Split, Sticky, TargetId, TargetSpec, Timeouts, Weight,
 };
 
 /// Most mirrors of a service: a request notes the ones that copy it in 32 bits.
@@ -57,7 +57,7 @@ pub(super) fn service(t: &mut Table<'_>, around: &Around, claims: &mut Claims) -
         rules: t
             .get("rule", |node| node.list(|node| node.table(|t| rule(t, &names, &around.flags))?))
             .unwrap_or_default(),
-        mirrors: t.get("mirror", |node| mirrors(node, &names)).unwrap_or_default(),
+        mirrors: t.get("mirror", |node| mirrors(node, &names, &around.flags)).unwrap_or_default(),
         pin: t.get("pin", secret),
         expose: t.get("expose", truth).unwrap_or(false),
         max_body: t.get("max_body", |node| size(node, u64::MAX >> 1)),
@@ -204,8 +204,9 @@ fn retry(t: &mut Table<'_>) -> Retry {
     Retry { attempts: t.get("attempts", up_to(5)).unwrap_or(2), budget: t.get("budget", up_to(100)).unwrap_or(20) }
 }
 
-fn mirrors(node: Node<'_>, names: &Names) -> Option<BTreeMap<MirrorId, MirrorSpec>> {
-    let mirrors = node.map(|entry| (entry.key(MirrorId::parse), entry.node.table(|t| mirror(t, names)).flatten()))?;
+fn mirrors(node: Node<'_>, names: &Names, flags: &Names) -> Option<BTreeMap<MirrorId, MirrorSpec>> {
+    let mirrors =
+        node.map(|entry| (entry.key(MirrorId::parse), entry.node.table(|t| mirror(t, names, flags)).flatten()))?;
     let count = node.count();
     if count > MAX_MIRRORS {
         return node.refuse(format!("{count} mirrors are more than {MAX_MIRRORS}: remove some"));
@@ -213,7 +214,7 @@ fn mirrors(node: Node<'_>, names: &Names) -> Option<BTreeMap<MirrorId, MirrorSpe
     Some(mirrors)
 }
 
-fn mirror(t: &mut Table<'_>, names: &Names) -> Option<MirrorSpec> {
+fn mirror(t: &mut Table<'_>, names: &Names, flags: &Names) -> Option<MirrorSpec> {
     let to = t.require("to", "say which target gets the copies", |node| names.text(node, TargetId::parse));
     let (remove_headers, set_headers) = t.section("headers", |t| {
         let remove = t.get("remove", |node| node.list(|node| node.parsed(header_name)));
@@ -227,6 +228,7 @@ fn mirror(t: &mut Table<'_>, names: &Names) -> Option<MirrorSpec> {
         ignore: t.get("ignore", |node| node.list(nonempty_text)).unwrap_or_default(),
         remove_headers,
         set_headers,
+        flag: t.get("flag", |node| flags.text(node, FlagName::parse)),
         to: to?,
     })
 }

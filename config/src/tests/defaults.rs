@@ -48,7 +48,7 @@ fn the_process_has_defaults() {
     let listeners: Vec<_> = config.listeners.iter().collect();
     let expected = Listener { address: "0.0.0.0:3090".parse().unwrap(), tls: None, h2c: false };
     assert_eq!(listeners, [(&ListenerId::parse("public").unwrap(), &expected)]);
-    assert_eq!((config.flags.source, config.flags.embedded.len()), (FlagSource::Embedded, 0));
+    assert_eq!(config.flags, Flags::default());
 }
 
 #[test]

@@ -45,7 +45,7 @@ fn hangs_together(config: &Config) {
         assert!(service.targets.values().all(|target| !target.endpoints.is_empty()));
         assert!(service.listeners.iter().flatten().all(|listener| config.listeners.contains_key(listener)));
         for flag in service.rules.iter().filter_map(|rule| rule.when.flag.as_ref()) {
-            assert!(config.flags.embedded.contains_key(&flag.name), "{name}: {}", flag.name);
+            assert!(config.flags.declared.contains_key(&flag.name), "{name}: {}", flag.name);
         }
         if let HealthPolicy::Active(check) = &service.health {
             assert!(check.fall > 0 && check.rise > 0 && !check.interval.is_zero() && !check.timeout.is_zero());

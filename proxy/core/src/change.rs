@@ -5,6 +5,7 @@
 
 #[cfg(test)]
 pub(crate) mod fixtures;
+mod flags;
 mod mirrors;
 mod observed;
 #[cfg(test)]
@@ -19,16 +20,17 @@ mod traffic;
 pub(crate) use mirrors::MAX_MIRRORS;
 pub use release::{Release, ReleaseCause};
 
-use std::{collections::BTreeMap, net::SocketAddr, sync::Arc};
+use std::{collections::BTreeMap, net::SocketAddr, sync::Arc, time::Duration};
 
 use http::StatusCode;
 use tidegate_config::{
-    Config, EndpointAddress, FlagName, MirrorId, MirrorSpec, ServiceId, Split, TargetId, TargetSpec,
+    Config, EndpointAddress, FlagName, MirrorId, MirrorSpec, ServiceId, SourceId, Split, TargetId, TargetSpec,
 };
 
 use crate::{
     deploy::DeploymentId,
     event::Event,
+    flags::{FlagState, SavedFlags, SourceReport},
     health::Health,
     state::{Moment, SavedService, ServiceState, State},
 };
@@ -127,7 +129,40 @@ pub enum Change {
         /// Its addresses now; empty: it does not resolve.
         sockets: Vec<SocketAddr>,
     },
-    /// Time has passed: automatic failbacks and drains may go on.
+    /// What became of a flag source.
+    Readings {
+        /// The source. One that is not configured any more is ignored.
+        source: SourceId,
+        /// What became of it.
+        report: SourceReport,
+    },
+    /// Set the value of a flag in the process.
+    SetFlag {
+        /// The flag, which must be one whose values are read there.
+        flag: FlagName,
+        /// The value.
+        value: String,
+    },
+    /// Remove the value of a flag in the process.
+    UnsetFlag {
+        /// The flag.
+        flag: FlagName,
+    },
+    /// Give a flag a value that wins over its source for a while.
+    OverrideFlag {
+        /// The flag.
+        flag: FlagName,
+        /// The value.
+        value: String,
+        /// For how long.
+        ttl: Duration,
+    },
+    /// End an override.
+    ClearOverride {
+        /// The flag.
+        flag: FlagName,
+    },
+    /// Time has passed: automatic failbacks, drains and overrides may go on or end.
     Tick,
 }
 
@@ -161,6 +196,9 @@ pub enum ChangeError {
     /// No such service.
     #[error("there is no service {0}")]
     UnknownService(ServiceId),
+    /// No such flag.
+    #[error("there is no flag {0}")]
+    UnknownFlag(FlagName),
     /// The thing that is to be removed, drained or shown does not exist.
     #[error("service {service} has no {kind} {name}")]
     Unknown {
@@ -188,7 +226,7 @@ impl ChangeError {
     /// The status that stands for it over HTTP.
     pub fn status(&self) -> StatusCode {
         match self {
-            Self::UnknownService(_) | Self::Unknown { .. } => StatusCode::NOT_FOUND,
+            Self::UnknownService(_) | Self::UnknownFlag(_) | Self::Unknown { .. } => StatusCode::NOT_FOUND,
             Self::Invalid { .. } => StatusCode::UNPROCESSABLE_ENTITY,
             Self::Conflict(_) => StatusCode::CONFLICT,
         }
@@ -210,6 +248,9 @@ impl Change {
             | Self::Health { .. }
             | Self::Resolved { .. }
             | Self::Release { cause: ReleaseCause::Undo, .. }
+            | Self::Readings { .. }
+            | Self::OverrideFlag { .. }
+            | Self::ClearOverride { .. }
             | Self::Tick => true,
             Self::Split { .. }
             | Self::PutTarget { .. }
@@ -218,6 +259,8 @@ impl Change {
             | Self::PutMirror { .. }
             | Self::RemoveMirror { .. }
             | Self::Release { cause: ReleaseCause::Forward, .. }
+            | Self::SetFlag { .. }
+            | Self::UnsetFlag { .. }
             | Self::Reload { .. } => false,
         }
     }
@@ -234,6 +277,8 @@ impl Change {
         before.generation.block() != after.generation.block()
             || before.services.len() != after.services.len()
             || !after.services.iter().all(same)
+            || !(Arc::ptr_eq(&before.flags, &after.flags)
+                || SavedFlags::of(&before.flags) == SavedFlags::of(&after.flags))
     }
 }
 
@@ -251,12 +296,20 @@ pub fn apply(state: &State, change: &Change, now: Moment) -> Result<Applied, Cha
         Change::PutTarget { service, target, spec } => on(service, &|s| targets::put(service, s, target, spec)),
         Change::RemoveTarget { service, target } => on(service, &|s| targets::remove(service, s, target, now)),
         Change::Drain { service, target } => on(service, &|s| targets::drain(service, s, target, now)),
-        Change::PutMirror { service, mirror, spec } => on(service, &|s| mirrors::put(service, s, mirror, spec)),
+        Change::PutMirror { service, mirror, spec } => {
+            flags::must_be_known(state, spec.flag.as_ref(), "flag")?;
+            on(service, &|s| mirrors::put(service, s, mirror, spec))
+        }
         Change::RemoveMirror { service, mirror } => on(service, &|s| mirrors::remove(service, s, mirror)),
         Change::Release { services, .. } => release::release(state, services, now),
         Change::Reload { config } => reload::reload(state, config, now),
         Change::Health { reports } => Ok(observed::health(state, reports, now)),
         Change::Resolved { endpoint, sockets } => Ok(observed::resolved(state, endpoint, sockets, now)),
+        Change::Readings { source, report } => Ok(flags::readings(state, source, report, now)),
+        Change::SetFlag { flag, value } => flags::set(state, flag, value, now),
+        Change::UnsetFlag { flag } => flags::unset(state, flag),
+        Change::OverrideFlag { flag, value, ttl } => flags::put_override(state, flag, value, *ttl, now),
+        Change::ClearOverride { flag } => flags::clear_override(state, flag),
         Change::Tick => Ok(observed::tick(state, now)),
     }
 }
@@ -284,7 +337,7 @@ struct Draft {
     /// Services that are gone.
     gone: Vec<ServiceId>,
     /// Flags, if they were read anew.
-    flags: Option<BTreeMap<FlagName, String>>,
+    flags: Option<FlagState>,
     /// What happened.
     events: Vec<Event>,
 }

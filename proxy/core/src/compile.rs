@@ -3,11 +3,12 @@
 //! A service whose part of the state is the same is shared with the previous snapshot, and counters are shared by
 //! identity, whatever else changed of their owner.
 
-use std::{collections::BTreeMap, sync::Arc};
+use std::sync::Arc;
 
-use tidegate_config::{EndpointAddress, EndpointSpec, FlagName, HealthPolicy, Host, ServiceId, TargetId, TargetSpec};
+use tidegate_config::{EndpointAddress, EndpointSpec, HealthPolicy, Host, ServiceId, TargetId, TargetSpec};
 
 use crate::{
+    flags::{FlagCheck, FlagTable},
     health::Health,
     pool::Pools,
     route::{Routed, Router},
@@ -22,7 +23,11 @@ use crate::{
 ///
 /// `workers` is the number of threads that requests run on; it must not change between snapshots.
 pub fn compile(state: &Arc<State>, previous: Option<&Snapshot>, workers: usize) -> Snapshot {
-    let same_flags = previous.is_some_and(|previous| previous.state.flags == state.flags);
+    let flags = match previous {
+        Some(previous) if Arc::ptr_eq(&previous.state.flags, &state.flags) => Arc::clone(&previous.flags),
+        _ => Arc::new(FlagTable::new(&state.flags, previous.map(|previous| &*previous.flags))),
+    };
+    let same_flags = previous.is_some_and(|previous| Arc::ptr_eq(&previous.flags, &flags));
     let mut old =
         previous.into_iter().flat_map(|previous| previous.state.services.iter().zip(&previous.services)).peekable();
     let mut same_routes = previous.is_some_and(|previous| {
@@ -39,7 +44,7 @@ pub fn compile(state: &Arc<State>, previous: Option<&Snapshot>, workers: usize) 
             }
             _ => {
                 let counters = Counters { before: before.map(|(_, service)| &**service), workers };
-                Arc::new(service(id, now, &state.flags, counters))
+                Arc::new(service(id, now, &flags, counters))
             }
         });
     }
@@ -47,7 +52,7 @@ pub fn compile(state: &Arc<State>, previous: Option<&Snapshot>, workers: usize) 
         Some(previous) if same_routes => Arc::clone(&previous.router),
         _ => Arc::new(router(state)),
     };
-    Snapshot { generation: state.generation, state: Arc::clone(state), router, services }
+    Snapshot { generation: state.generation, state: Arc::clone(state), router, services, flags }
 }
 
 fn router(state: &State) -> Router {
@@ -60,6 +65,7 @@ fn router(state: &State) -> Router {
 
 fn reads_flags(state: &ServiceState) -> bool {
     state.spec.rules.iter().any(|rule| rule.when.flag.is_some())
+        || state.wanted.mirrors.values().any(|mirror| mirror.flag.is_some())
 }
 
 /// Where the counters of a service come from: what it was before, or new ones.
@@ -97,12 +103,7 @@ impl<'a> Counters<'a> {
     }
 }
 
-fn service(
-    id: &ServiceId,
-    state: &ServiceState,
-    flags: &BTreeMap<FlagName, String>,
-    counters: Counters<'_>,
-) -> Service {
+fn service(id: &ServiceId, state: &ServiceState, flags: &FlagTable, counters: Counters<'_>) -> Service {
     let ServiceState { spec, wanted, .. } = state;
     let targets: Vec<_> = wanted.targets.iter().map(|(id, target)| self::target(id, target, state, counters)).collect();
     let at = |id: &TargetId| targets.binary_search_by(|target| target.id.cmp(id)).ok().map(|at| TargetIdx(at as u32));
@@ -111,19 +112,28 @@ fn service(
     let weights = wanted.split.iter().map(|(id, weight)| (at(id).unwrap_or(stable), weight));
     let rules = spec.rules.iter().map(|rule| Rule::new(rule, at(&rule.to).unwrap_or(stable), flags));
     let mirrors = wanted.mirrors.iter().filter_map(|(id, mirror)| {
-        Some(Mirror { id: id.clone(), to: at(&mirror.to)?, spec: Arc::new(mirror.clone()), stats: counters.mirror(id) })
+        Some(Mirror {
+            id: id.clone(),
+            to: at(&mirror.to)?,
+            flag: mirror.flag.as_ref().map(|flag| FlagCheck::is_on(flag, flags)),
+            spec: Arc::new(mirror.clone()),
+            stats: counters.mirror(id),
+        })
     });
     let stats = counters.service();
+    let (rules, mirrors): (Vec<_>, Vec<_>) = (rules.collect(), mirrors.collect());
+    let mut asked = rules.iter().filter_map(Rule::flag).chain(mirrors.iter().filter_map(|mirror| mirror.flag.as_ref()));
     Service {
         id: id.clone(),
-        rules: rules.collect(),
+        asks_flags: asked.any(|check| matches!(check, FlagCheck::Open(_))),
+        rules,
         split: SplitTable::new(weights, stable),
         stable,
         overlay: state.overlay.as_ref().and_then(|overlay| Some((at(&overlay.to)?, overlay.share))),
         fallback: spec.failover.as_ref().and_then(|policy| at(&policy.to)),
         sticky: spec.sticky.clone(),
         salt: if wanted.salt.is_empty() { id.as_str().into() } else { wanted.salt.as_str().into() },
-        mirrors: mirrors.collect(),
+        mirrors,
         timeouts: spec.timeouts,
         retry: spec.retry,
         failover: spec.failover.clone(),

@@ -8,6 +8,7 @@ use http::HeaderName;
 use tidegate_config::Sticky;
 
 use crate::{
+    flags::Subject,
     hash::{bucket, number},
     host::{self, HOST_BUFFER},
     path::RequestPath,
@@ -18,7 +19,7 @@ use crate::{
     sequence,
     snapshot::{EndpointIdx, Mirror, Service, ServiceIdx, Snapshot, TargetIdx},
     stats::Worker,
-    visitor::{VisitorText, known, visit_cookie},
+    visitor::{VisitorText, Who, known, visit_cookie},
 };
 
 /// Chance, given from outside.
@@ -256,15 +257,17 @@ struct Decision<'a, W> {
     watcher: &'a mut W,
 }
 
-impl<W: Watcher> Decision<'_, W> {
+impl<'a, W: Watcher> Decision<'a, W> {
     /// The target, whether it is available or not.
     fn choose(&mut self, path: &RequestPath<'_>) -> Choice {
         if let Some(target) = self.pin() {
             return Choice { target, reason: Reason::Pin };
         }
         let service = self.service;
+        let who = self.who();
+        let subject = Subject::Request { head: self.head, visitor: who.as_bytes() };
         for (rule, position) in service.rules.iter().zip(0..) {
-            if rule.matches(self.head, path) {
+            if rule.matches(self.head, path, &subject) {
                 self.watcher.note(|| format!("rule {position} matches: target {}", name(service, rule.to)));
                 return Choice { target: rule.to, reason: Reason::Rule(position) };
             }
@@ -310,6 +313,17 @@ impl<W: Watcher> Decision<'_, W> {
             None => format!("the pin is ignored: there is no target {:?}", String::from_utf8_lossy(wanted)),
         });
         target
+    }
+
+    /// Who flags are about.
+    fn who(&self) -> Who<'a> {
+        match &self.key {
+            // Nobody asks.
+            _ if !self.service.asks_flags => Who::Unknown,
+            Some(Key::Known(visitor)) => Who::Known(visitor),
+            Some(Key::New(_, text)) => Who::New(*text),
+            None => Who::by_address(self.head.client),
+        }
     }
 
     /// Where the failover overlay moves this request, if it does and that target is available.
@@ -403,6 +417,12 @@ impl<W: Watcher> Decision<'_, W> {
         let method = self.head.method.as_str();
         if mirror.to == target || !mirror.spec.methods.iter().any(|copied| copied == method || copied == "*") {
             return false;
+        }
+        if let Some(flag) = &mirror.flag {
+            let who = self.who();
+            if !flag.holds(&Subject::Request { head: self.head, visitor: who.as_bytes() }) {
+                return false;
+            }
         }
         match mirror.spec.percent {
             tidegate_config::Weight::ZERO => false,

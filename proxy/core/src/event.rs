@@ -1,7 +1,7 @@
 //! What happened: one value for the event log, the audit log and the metrics.
 
 use serde::{Deserialize, Serialize};
-use tidegate_config::{EndpointAddress, MirrorId, ServiceId, Split, TargetId, Weight};
+use tidegate_config::{EndpointAddress, FlagName, MirrorId, ServiceId, SourceId, Split, TargetId, Weight};
 
 use crate::{
     health::Health,
@@ -127,6 +127,74 @@ pub enum Event {
         service: ServiceId,
         /// The mirror.
         mirror: MirrorId,
+    },
+    /// The value of a flag that counts changed.
+    #[serde(rename = "flag.changed")]
+    FlagChanged {
+        /// The flag.
+        flag: FlagName,
+        /// The value before, as it was written; absent: it had none.
+        from: Option<String>,
+        /// The value now.
+        to: Option<String>,
+        /// Where it is read.
+        source: String,
+        /// Why, for people.
+        reason: String,
+    },
+    /// More flags changed at once than are told one by one.
+    #[serde(rename = "flag.more")]
+    MoreFlagsChanged {
+        /// How many more.
+        count: usize,
+    },
+    /// The value of a flag in its source cannot be used; the one before it stays.
+    #[serde(rename = "flag.invalid")]
+    FlagInvalid {
+        /// The flag.
+        flag: FlagName,
+        /// Where it was read.
+        source: String,
+        /// Why.
+        reason: String,
+    },
+    /// A flag has a value that wins over its source for a while.
+    #[serde(rename = "flag.override")]
+    FlagOverridden {
+        /// The flag.
+        flag: FlagName,
+        /// The value.
+        value: String,
+        /// Its end, in milliseconds since the Unix epoch.
+        until_unix_ms: u64,
+    },
+    /// An override of a flag ended.
+    #[serde(rename = "flag.override_ended")]
+    FlagOverrideEnded {
+        /// The flag.
+        flag: FlagName,
+        /// Why, for people.
+        reason: String,
+    },
+    /// A flag source can be read.
+    #[serde(rename = "source.up")]
+    SourceUp {
+        /// The source.
+        source: SourceId,
+    },
+    /// A flag source cannot be read; flags keep their values.
+    #[serde(rename = "source.down")]
+    SourceDown {
+        /// The source.
+        source: SourceId,
+        /// Why.
+        reason: String,
+    },
+    /// A flag source was emptied; flags keep their values until it is restored, or accepted as it is.
+    #[serde(rename = "source.emptied")]
+    SourceEmptied {
+        /// The source.
+        source: SourceId,
     },
     /// The file was loaded again.
     #[serde(rename = "config.reloaded")]

@@ -10,15 +10,15 @@ use std::{
 };
 
 use serde::{Deserialize, Serialize};
-use tidegate_config::{MirrorSpec, ServiceId, ServiceSpec, Split, TargetId, TargetSpec};
+use tidegate_config::{FlagName, MirrorSpec, ServiceId, ServiceSpec, Split, TargetId, TargetSpec};
 
 use crate::{change::MAX_MIRRORS, state::Wanted};
 
 /// A field where the file and the saved state differ, for people.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Difference {
-    /// Where.
-    pub service: ServiceId,
+    /// Where; `None`: in what belongs to no service.
+    pub service: Option<ServiceId>,
     /// The field: `split`, `target blue`; empty: the service as a whole.
     pub field: String,
     /// What is taken, and what the other says.
@@ -28,16 +28,17 @@ pub struct Difference {
 impl Difference {
     /// A difference about a service as a whole.
     pub(crate) fn of_service(service: &ServiceId, message: &str) -> Self {
-        Self { service: service.clone(), field: String::new(), message: message.into() }
+        Self { service: Some(service.clone()), field: String::new(), message: message.into() }
     }
 }
 
 impl fmt::Display for Difference {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        if self.field.is_empty() {
-            return write!(f, "service {} {}", self.service, self.message);
+        match &self.service {
+            Some(service) if self.field.is_empty() => write!(f, "service {service} {}", self.message),
+            Some(service) => write!(f, "service {service}: {} {}", self.field, self.message),
+            None => write!(f, "{} {}", self.field, self.message),
         }
-        write!(f, "service {}: {} {}", self.service, self.field, self.message)
     }
 }
 
@@ -45,7 +46,7 @@ impl fmt::Display for Difference {
 /// loaded.
 pub(crate) fn merge(id: &ServiceId, spec: &ServiceSpec, base: &Wanted, saved: &Wanted) -> (Wanted, Vec<Difference>) {
     let file = Wanted::declared(spec);
-    let mut notes = Notes { service: id, found: Vec::new() };
+    let mut notes = Notes { service: Some(id), found: Vec::new() };
     let mut wanted = Wanted {
         stable: notes.three_way("stable", &base.stable, &file.stable, &saved.stable, TargetId::to_string),
         split: notes.three_way("split", &base.split, &file.split, &saved.split, split_text),
@@ -126,15 +127,26 @@ fn reconcile_mirrors(wanted: &mut Wanted, file: &Wanted, notes: &mut Notes<'_>) 
     wanted.mirrors = mirrors;
 }
 
-/// Collects the differences of one service.
+/// Merges values of flags in the process: those that the file has, had when it was last loaded (`base`), and saved ones.
+pub(crate) fn merge_values(
+    base: &BTreeMap<FlagName, String>,
+    file: &BTreeMap<FlagName, String>,
+    saved: &BTreeMap<FlagName, String>,
+) -> (BTreeMap<FlagName, String>, Vec<Difference>) {
+    let mut notes = Notes { service: None, found: Vec::new() };
+    let merged = notes.three_way_map("flag", base, file, saved, String::clone);
+    (merged, notes.found)
+}
+
+/// Collects the differences of one service, or of the flags.
 struct Notes<'a> {
-    service: &'a ServiceId,
+    service: Option<&'a ServiceId>,
     found: Vec<Difference>,
 }
 
 impl Notes<'_> {
     fn push(&mut self, field: impl Into<String>, message: String) {
-        self.found.push(Difference { service: self.service.clone(), field: field.into(), message });
+        self.found.push(Difference { service: self.service.cloned(), field: field.into(), message });
     }
 
     fn fall_back(&mut self, field: impl Into<String>, value: impl fmt::Display, why: String) {

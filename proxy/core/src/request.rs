@@ -45,6 +45,8 @@ pub struct RequestHead<'a> {
     pub headers: &'a dyn Headers,
     /// The client's address.
     pub client: Option<IpAddr>,
+    /// When it came, in seconds since the Unix epoch: rules of flags may ask.
+    pub unix_s: u64,
     /// Whether the caller has checked that the pin which the request carries is authorised.
     pub pin_authorised: bool,
 }

@@ -2,9 +2,10 @@
 
 use std::collections::BTreeMap;
 
-use tidegate_config::{FlagCondition, FlagName, Match, RuleSpec, TextMatch};
+use tidegate_config::{Match, RuleSpec, TextMatch};
 
 use crate::{
+    flags::{FlagCheck, FlagTable, Subject},
     path::{RequestPath, canonical_prefix},
     request::RequestHead,
     snapshot::TargetIdx,
@@ -22,8 +23,7 @@ pub struct Rule {
 
 #[derive(Debug)]
 enum Condition {
-    /// A flag, already evaluated.
-    Flag(bool),
+    Flag(FlagCheck),
     Method(Vec<String>),
     Path(String),
     Header(String, TextMatch),
@@ -33,13 +33,13 @@ enum Condition {
 
 impl Rule {
     /// Compiles a rule that leads to a target.
-    pub fn new(spec: &RuleSpec, to: TargetIdx, flags: &BTreeMap<FlagName, String>) -> Self {
+    pub fn new(spec: &RuleSpec, to: TargetIdx, flags: &FlagTable) -> Self {
         let Match { headers, cookies, query, methods, path, flag } = &spec.when;
         let texts = |texts: &BTreeMap<String, TextMatch>, condition: fn(String, TextMatch) -> Condition| {
             texts.iter().map(|(name, is)| condition(name.clone(), is.clone())).collect::<Vec<_>>()
         };
         let mut conditions = Vec::new();
-        conditions.extend(flag.iter().map(|flag| Condition::Flag(flag_holds(flag, flags))));
+        conditions.extend(flag.iter().map(|flag| Condition::Flag(FlagCheck::new(flag, flags))));
         conditions.extend((!methods.is_empty()).then(|| Condition::Method(methods.clone())));
         conditions.extend(path.iter().map(|path| Condition::Path(canonical_prefix(path))));
         conditions.extend(texts(headers, Condition::Header));
@@ -49,15 +49,23 @@ impl Rule {
     }
 
     /// Whether a request meets it.
-    pub fn matches(&self, head: &RequestHead<'_>, path: &RequestPath<'_>) -> bool {
-        self.conditions.iter().all(|condition| condition.holds(head, path))
+    pub fn matches(&self, head: &RequestHead<'_>, path: &RequestPath<'_>, subject: &Subject<'_>) -> bool {
+        self.conditions.iter().all(|condition| condition.holds(head, path, subject))
+    }
+
+    /// Its condition on a flag.
+    pub(crate) fn flag(&self) -> Option<&FlagCheck> {
+        self.conditions.iter().find_map(|condition| match condition {
+            Condition::Flag(check) => Some(check),
+            _ => None,
+        })
     }
 }
 
 impl Condition {
-    fn holds(&self, head: &RequestHead<'_>, path: &RequestPath<'_>) -> bool {
+    fn holds(&self, head: &RequestHead<'_>, path: &RequestPath<'_>, subject: &Subject<'_>) -> bool {
         match self {
-            Self::Flag(on) => *on,
+            Self::Flag(check) => check.holds(subject),
             Self::Method(methods) => methods.iter().any(|method| method == head.method.as_str()),
             Self::Path(prefix) => path.is_below(prefix),
             Self::Header(name, is) => any(|each| head.headers.visit(name, each), |value| text_matches(is, value)),
@@ -127,17 +135,6 @@ fn decoded(text: &str) -> impl Iterator<Item = u8> {
 
 fn hex(digit: u8) -> Option<u8> {
     char::from(digit).to_digit(16).and_then(|value| u8::try_from(value).ok())
-}
-
-/// Words that mean that a flag is on.
-const ON: [&str; 5] = ["on", "true", "1", "yes", "enabled"];
-
-fn flag_holds(condition: &FlagCondition, flags: &BTreeMap<FlagName, String>) -> bool {
-    let value = flags.get(&condition.name);
-    match &condition.is {
-        Some(is) => value == Some(is),
-        None => value.is_some_and(|value| ON.contains(&value.to_ascii_lowercase().as_str())),
-    }
 }
 
 #[cfg(test)]

@@ -13,6 +13,7 @@ use tidegate_config::{
 };
 
 use crate::{
+    flags::{FlagCheck, FlagTable},
     health::Health,
     pool::Pools,
     route::Router,
@@ -69,6 +70,8 @@ pub struct Snapshot {
     pub router: Arc<Router>,
     /// The services, in the order of their names.
     pub services: Vec<Arc<Service>>,
+    /// The flags.
+    pub flags: Arc<FlagTable>,
 }
 
 impl Snapshot {
@@ -102,6 +105,8 @@ pub struct Service {
     pub sequence: Sharded<AtomicU32>,
     /// Rules in order.
     pub rules: Vec<Rule>,
+    /// Whether a rule or mirror asks who a request is from because of a flag.
+    pub asks_flags: bool,
     /// Mirrors in the order of their names.
     pub mirrors: Vec<Mirror>,
     /// Stickiness.
@@ -189,6 +194,8 @@ pub struct Mirror {
     pub spec: Arc<MirrorSpec>,
     /// The shadow.
     pub to: TargetIdx,
+    /// What must hold for it to copy.
+    pub flag: Option<FlagCheck>,
     /// Counters.
     pub stats: Arc<MirrorStats>,
 }

@@ -12,11 +12,12 @@ use std::{
 
 use serde::{Deserialize, Serialize};
 use tidegate_config::{
-    Config, EndpointAddress, FailbackMode, FlagName, HealthPolicy, ListenerId, MirrorId, MirrorSpec, ServiceId,
-    ServiceSpec, Split, TargetId, TargetSpec, Weight,
+    Config, EndpointAddress, FailbackMode, HealthPolicy, ListenerId, MirrorId, MirrorSpec, ServiceId, ServiceSpec,
+    Split, TargetId, TargetSpec, Weight,
 };
 
 use crate::{
+    flags::{FlagState, SavedFlags},
     health::Health,
     merge::{Difference, merge},
 };
@@ -72,8 +73,8 @@ pub struct State {
     pub listeners: Arc<[ListenerId]>,
     /// The services. Unchanged ones are shared between states, which is how `compile` knows what to reuse.
     pub services: BTreeMap<ServiceId, Arc<ServiceState>>,
-    /// Values of flags, as text. Shared while they are the same.
-    pub flags: Arc<BTreeMap<FlagName, String>>,
+    /// What is known of flags. Shared while it is the same.
+    pub flags: Arc<FlagState>,
 }
 
 impl State {
@@ -97,8 +98,9 @@ impl State {
         }
         let generation = saved.map_or(Generation(1), |saved| saved.generation.after_restart());
         let listeners = config.listeners.keys().cloned().collect();
-        let flags = Arc::new(config.flags.embedded.clone());
-        (Self { generation, listeners, services, flags }, differences)
+        let (flags, mut found) = FlagState::load(&config.flags, saved.map(|saved| &saved.flags));
+        differences.append(&mut found);
+        (Self { generation, listeners, services, flags: Arc::new(flags) }, differences)
     }
 }
 
@@ -148,7 +150,7 @@ impl ServiceState {
         service.overlay = overlay.clone().filter(|overlay| overlay.fits(&service.wanted));
         if let (Some(overlay), None) = (overlay, &service.overlay) {
             let text = format!("to {} ended: the file was edited, and it does not fit any more", overlay.to);
-            differences.push(Difference { service: id.clone(), field: "failover".into(), message: text });
+            differences.push(Difference { service: Some(id.clone()), field: "failover".into(), message: text });
         }
         service.forget_what_is_gone();
         (service, differences)
@@ -292,13 +294,16 @@ pub struct Saved {
     pub generation: Generation,
     /// The services.
     pub services: BTreeMap<ServiceId, SavedService>,
+    /// Flags in the process, and overrides.
+    #[serde(default, skip_serializing_if = "SavedFlags::is_empty")]
+    pub flags: SavedFlags,
 }
 
 impl Saved {
     /// What is to be persisted of a state.
     pub fn of(state: &State) -> Self {
         let services = state.services.iter().map(|(id, service)| (id.clone(), SavedService::of(service))).collect();
-        Self { generation: state.generation, services }
+        Self { generation: state.generation, services, flags: SavedFlags::of(&state.flags) }
     }
 }
 

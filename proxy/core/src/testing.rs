@@ -154,6 +154,7 @@ impl Scene {
             ignore: Vec::new(),
             remove_headers: Vec::new(),
             set_headers: BTreeMap::new(),
+            flag: None,
         };
         self.web(|web| drop(web.wanted.mirrors.insert(id(name), spec)))
     }
@@ -271,6 +272,7 @@ impl Request {
             query: self.query.as_deref(),
             headers: &self.headers,
             client: None,
+            unix_s: 1_700_000_000,
             pin_authorised: self.pin_authorised,
         }
     }
@@ -284,4 +286,17 @@ impl Request {
 pub(crate) fn draw(random: u64) -> Draw {
     let spread = |n: u64| n.wrapping_mul(0x9e37_79b9_7f4a_7c15).rotate_left(29).wrapping_mul(0xbf58_476d_1ce4_e5b9);
     Draw { worker: Worker(0), random: [spread(2 * random + 1), spread(2 * random + 2)] }
+}
+
+/// What `[flags]` says in a file with this text and the targets blue and green.
+pub(crate) fn flags_of(text: &str) -> tidegate_config::Flags {
+    let service = "service.web = { stable = \"blue\", target = { blue = { endpoints = [\"127.0.0.1:1\"] }, \
+                   green = { endpoints = [\"127.0.0.1:2\"] } } }";
+    tidegate_config::parse(&format!("{service}\n{text}")).unwrap().flags
+}
+
+/// Flags with these values in the process.
+pub(crate) fn flag_values(values: &[(&str, &str)]) -> tidegate_config::Flags {
+    let lines: String = values.iter().map(|(name, value)| format!("{name:?} = {value:?}\n")).collect();
+    flags_of(&format!("[flags.values]\n{lines}"))
 }

@@ -1,10 +1,13 @@
 //! Who a sticky decision is about.
 
-use std::fmt;
+use std::{fmt, net::IpAddr};
 
 use tidegate_config::Sticky;
 
-use crate::request::Headers;
+use crate::{
+    decide::Visitor,
+    request::{Headers, RequestHead},
+};
 
 /// Longest visitor id that is taken from our cookie. Ours have 32 characters; people may set their own.
 pub const MAX_VISITOR: usize = 128;
@@ -35,6 +38,66 @@ impl VisitorText {
 impl fmt::Display for VisitorText {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         std::str::from_utf8(&self.0).map_err(|_| fmt::Error)?.fmt(f)
+    }
+}
+
+/// Who flags are about: the visitor, else the client's address, so that everybody falls into some share.
+#[derive(Debug, Clone, Copy)]
+pub enum Who<'a> {
+    /// A visitor who brought an id.
+    Known(&'a [u8]),
+    /// A new visitor.
+    New(VisitorText),
+    /// A client whom only its address tells.
+    Address(AddressText),
+    /// Nobody.
+    Unknown,
+}
+
+/// The text of an address, up to the longest.
+#[derive(Debug, Clone, Copy)]
+pub struct AddressText {
+    bytes: [u8; 45],
+    length: usize,
+}
+
+impl<'a> Who<'a> {
+    /// Who a request was decided for, when the decision is this.
+    pub fn of(sticky: Option<&Sticky>, head: &RequestHead<'a>, visitor: &Visitor) -> Self {
+        match (visitor, sticky) {
+            (Visitor::New(id), _) => Self::New(VisitorText::new(*id)),
+            (Visitor::Known, Some(sticky)) => known(sticky, head.headers).map_or(Self::Unknown, Self::Known),
+            (Visitor::Known | Visitor::None, _) => Self::by_address(head.client),
+        }
+    }
+
+    /// A client whom only its address tells.
+    pub(crate) fn by_address(address: Option<IpAddr>) -> Self {
+        let Some(address) = address else { return Self::Unknown };
+        let mut text = AddressText { bytes: [0; 45], length: 0 };
+        match fmt::write(&mut text, format_args!("{address}")) {
+            Ok(()) => Self::Address(text),
+            Err(fmt::Error) => Self::Unknown,
+        }
+    }
+
+    /// The id.
+    pub fn as_bytes(&self) -> Option<&[u8]> {
+        match self {
+            Self::Known(id) => Some(id),
+            Self::New(text) => Some(text.as_bytes()),
+            Self::Address(text) => text.bytes.get(..text.length),
+            Self::Unknown => None,
+        }
+    }
+}
+
+impl fmt::Write for AddressText {
+    fn write_str(&mut self, part: &str) -> fmt::Result {
+        let end = self.length.saturating_add(part.len());
+        self.bytes.get_mut(self.length..end).ok_or(fmt::Error)?.copy_from_slice(part.as_bytes());
+        self.length = end;
+        Ok(())
     }
 }
 

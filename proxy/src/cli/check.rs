@@ -199,7 +199,8 @@ endpoints = [\"127.0.0.1:3001\"]
         let mut wanted = file.clone();
         wanted.stable = "blue".parse().unwrap();
         let saved = SavedService { file, wanted, overlay: None };
-        let saved = Saved { generation: Generation(7), services: [("web".parse().unwrap(), saved)].into() };
+        let saved =
+            Saved { generation: Generation(7), services: [("web".parse().unwrap(), saved)].into(), ..Saved::default() };
         FileStore::open(dir.path()).unwrap().save(&saved, None).unwrap();
 
         let compared = Compared::with(&config);

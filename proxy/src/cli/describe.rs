@@ -28,6 +28,28 @@ pub(crate) fn describe(event: &EventKind) -> (Ink, String) {
         E::TargetDrained { service, target } => (Ink::Plain, format!("{service}: target {target} drains")),
         E::MirrorChanged { service, mirror } => (Ink::Plain, format!("{service}: mirror {mirror} set")),
         E::MirrorRemoved { service, mirror } => (Ink::Plain, format!("{service}: mirror {mirror} removed")),
+        E::FlagChanged { flag, from, to, source, reason } => {
+            let or_none = |value: &Option<String>| value.clone().unwrap_or_else(|| "no value".to_owned());
+            (Ink::Strong, format!("flag {flag} is {} (was {}) in {source}: {reason}", or_none(to), or_none(from)))
+        }
+        E::MoreFlagsChanged { count } => (Ink::Strong, format!("{count} more flags changed")),
+        E::FlagInvalid { flag, source, reason } => {
+            (Ink::Bad, format!("flag {flag} keeps its value, because what {source} has cannot be used: {reason}"))
+        }
+        E::FlagOverridden { flag, value, until_unix_ms: _ } => {
+            (Ink::Warn, format!("flag {flag} is overridden: {value}"))
+        }
+        E::FlagOverrideEnded { flag, reason } => {
+            (Ink::Warn, format!("flag {flag} is not overridden any more: {reason}"))
+        }
+        E::SourceUp { source } => (Ink::Good, format!("flag source {source} can be read")),
+        E::SourceDown { source, reason } => {
+            (Ink::Bad, format!("flag source {source} cannot be read, flags keep their values: {reason}"))
+        }
+        E::SourceEmptied { source } => (
+            Ink::Bad,
+            format!("flag source {source} was emptied, flags keep their values until it is restored or accepted"),
+        ),
         E::Reloaded { services, differences } => {
             (Ink::Plain, with_list(format!("configuration loaded, {services} services"), differences))
         }

@@ -5,9 +5,10 @@ use std::{io, sync::Arc};
 use async_trait::async_trait;
 use futures_util::{StreamExt as _, stream};
 use tidegate_admin::{
-    Actor, AuditEntry, EventLog, Outcome, Probed, Process, Readiness, ReloadError, Submission, SubmitError,
+    Actor, AuditEntry, EventLog, FlagWriteError, FlagWrites, Outcome, Probed, Process, Readiness, ReloadError,
+    Submission, SubmitError,
 };
-use tidegate_config::{HealthPolicy, ServiceId, TargetId};
+use tidegate_config::{HealthPolicy, ServiceId, SourceId, TargetId};
 use tidegate_core::{Endpoint, Moment, Service, Snapshot};
 use tokio::time::Instant;
 
@@ -63,6 +64,10 @@ impl Process for ProxyProcess {
 
     async fn reload(&self, actor: Actor, dry_run: bool) -> Result<Outcome, ReloadError> {
         self.reloader.reload(actor, dry_run).await
+    }
+
+    async fn write_flags(&self, source: &SourceId, _: FlagWrites) -> Result<(), FlagWriteError> {
+        Err(FlagWriteError::ReadOnly(format!("this process does not write to flag sources, so not to {source}")))
     }
 
     fn events(&self) -> &EventLog {

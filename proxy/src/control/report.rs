@@ -39,6 +39,26 @@ pub(crate) fn log(recorded: &Recorded) {
         Event::TargetDrained { service, target } => info!(%service, %target, generation, actor, "target drained"),
         Event::MirrorChanged { service, mirror } => info!(%service, %mirror, generation, actor, "mirror changed"),
         Event::MirrorRemoved { service, mirror } => info!(%service, %mirror, generation, actor, "mirror removed"),
+        Event::FlagChanged { flag, from, to, source, reason } => {
+            info!(%flag, generation, actor, ?from, ?to, source, reason, "flag changed");
+        }
+        Event::MoreFlagsChanged { count } => info!(count, generation, actor, "more flags changed"),
+        Event::FlagInvalid { flag, source, reason } => {
+            warn!(%flag, generation, actor, source, reason, "value of a flag cannot be used: the one before stays");
+        }
+        Event::FlagOverridden { flag, value, until_unix_ms } => {
+            warn!(%flag, generation, actor, value, until_unix_ms, "flag overridden");
+        }
+        Event::FlagOverrideEnded { flag, reason } => {
+            warn!(%flag, generation, actor, reason, "override of a flag ended");
+        }
+        Event::SourceUp { source } => info!(%source, generation, actor, "flag source can be read"),
+        Event::SourceDown { source, reason } => {
+            warn!(%source, generation, actor, reason, "flag source cannot be read: flags keep their values");
+        }
+        Event::SourceEmptied { source } => {
+            error!(%source, generation, actor, "flag source was emptied: flags keep their values until it is restored or accepted");
+        }
         Event::Reloaded { services, differences } => {
             info!(services, generation, actor, "configuration loaded");
             for difference in differences {

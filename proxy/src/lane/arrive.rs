@@ -144,6 +144,7 @@ fn plan(
         query: head.uri.query(),
         headers,
         client: client.map(|client| client.address.ip().to_canonical()),
+        unix_s: shared.routing.now().unix_ms / 1000,
         pin_authorised: false,
     };
     let pin_authorised = pins::authorised(&shared.pins, snapshot, &head, headers);

@@ -23,6 +23,7 @@ pub(super) fn spec() -> MirrorSpec {
         ignore: Vec::new(),
         remove_headers: Vec::new(),
         set_headers: BTreeMap::new(),
+        flag: None,
     }
 }
 

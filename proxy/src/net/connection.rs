@@ -31,42 +31,20 @@ pub(super) struct Connection {
 }
 
 /// Serves a connection to its end.
-///
-/// What only some connections need is boxed: this future is what an idle connection of HTTP/1 holds.
 pub(super) async fn serve(connection: Connection, tcp: TcpStream) {
     let deadline = Instant::now() + connection.house.shared.settings.limits.header_timeout;
-    match Box::pin(begin(connection, tcp, deadline)).await {
-        Some((Version::Http1, stream, client, house)) => http1::serve(stream, Arc::new(client), &house, deadline).await,
-        Some((Version::Http2, stream, client, house)) => {
-            Box::pin(http2::serve(stream, client, &house, deadline)).await;
-        }
-        None => {}
-    }
-}
-
-/// What a client speaks.
-enum Version {
-    Http1,
-    Http2,
-}
-
-/// Finds out what the client speaks; `None`: it failed in TLS.
-async fn begin(
-    connection: Connection,
-    tcp: TcpStream,
-    deadline: Instant,
-) -> Option<(Version, Box<ClientStream>, Client, Rc<House>)> {
     let security = if connection.door.tls.is_some() { Security::Tls } else { Security::Clear };
-    let (transport, http2) = handshake(&connection, tcp, deadline).await?;
+    let Some((transport, http2)) = handshake(&connection, tcp, deadline).await else { return };
     let Connection { house, door, address, link } = connection;
     let mut stream = ClientStream::new(transport, Arc::clone(&link), house.shared.settings.limits.body_min_rate);
     let http2 = http2 || (door.h2c && security == Security::Clear && sends_preface(&mut stream, deadline).await);
     let client = Client { listener: door.listener, worker: house.worker, address, security, link };
-    let version = if http2 { Version::Http2 } else { Version::Http1 };
     if http2 {
         client.link.enter(Stage::Http2);
+        http2::serve(stream, client, &house, deadline).await;
+    } else {
+        http1::serve(Box::new(stream), Arc::new(client), &house, deadline).await;
     }
-    Some((version, Box::new(stream), client, house))
 }
 
 /// TLS, if the listener has it; and whether HTTP/2 was negotiated. A client that fails in it is nobody's request.

@@ -70,9 +70,9 @@ impl Drop for RunningStream {
 }
 
 /// Serves streams until the connection ends. The first must have begun at `deadline`.
-pub(super) async fn serve(stream: Box<ClientStream>, client: Client, house: &Rc<House>, deadline: Instant) {
+pub(super) async fn serve(stream: ClientStream, client: Client, house: &Rc<House>, deadline: Instant) {
     let options = Some(default_h2_options());
-    let Ok(Ok(mut connection)) = timeout_at(deadline, handshake(stream, options)).await else { return };
+    let Ok(Ok(mut connection)) = timeout_at(deadline, handshake(Box::new(stream), options)).await else { return };
     let digest = Arc::new(Digest::default());
     let streams = Rc::new(Streams::default());
     let link = Arc::clone(&client.link);

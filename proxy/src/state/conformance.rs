@@ -3,9 +3,10 @@
 use std::collections::{BTreeMap, VecDeque};
 
 use tidegate_admin::AuditEntry;
-use tidegate_config::{EndpointSpec, ServiceId, Split, TargetId, TargetSpec, Weight};
+use tidegate_config::{EndpointSpec, FlagName, ServiceId, Split, TargetId, TargetSpec, Weight};
 use tidegate_core::{
     Event, Generation, Hold, Overlay, Saved, Wanted,
+    flags::SavedFlags,
     state::{Cause, Phase, SavedService},
 };
 
@@ -23,6 +24,10 @@ pub(super) fn stored_with(generation: u64, services: usize, changes: usize) -> S
         services: (0..services)
             .map(|n| (ServiceId::parse(&format!("service-{n}")).unwrap(), service(generation)))
             .collect(),
+        flags: SavedFlags {
+            values: [(FlagName::parse("RECENT").unwrap(), format!("{}%", generation % 100))].into(),
+            ..SavedFlags::default()
+        },
     };
     let recent = (0..changes as u64).map(change).collect::<VecDeque<_>>();
     Stored { saved, recent }

@@ -310,7 +310,7 @@ line 3: service.web.rule[0].to: missing: say which target"#,
             ),
             (
                 r#"rule = [{ when = { flag = "x" }, to = "green" }]"#,
-                r#"line 3: service.web.rule[0].when.flag: there is no flag "x": declare it in [flags.values]"#,
+                r#"line 3: service.web.rule[0].when.flag: there is no flag "x": declare it in [flags.flag.NAME]"#,
             ),
             (
                 r#"rule = [{ when = { flag = { is = "x" } }, to = "green" }]"#,

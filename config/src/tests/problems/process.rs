@@ -342,7 +342,7 @@ fn flags_are_checked() {
             (
                 r#"[flags]
 source = "redis://:hunter2@127.0.0.1:6379/0""#,
-                r#"line 2: flags.source: this source is not supported: the only one is "embedded", with values in [flags.values]"#,
+                r#"line 2: flags.source: this is not the URL of a store: it holds a password, which belongs into password = { env = "NAME" } or { file = "PATH" }; write redis://HOST:PORT/DB, rediss://HOST:PORT/DB, unix:/PATH or redis+sentinel://HOST:PORT,.../NAME/DB"#,
             ),
             (
                 r#"[flags]

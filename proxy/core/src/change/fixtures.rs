@@ -51,6 +51,7 @@ pub(crate) fn mirror_to(name: &str) -> MirrorSpec {
         ignore: Vec::new(),
         remove_headers: Vec::new(),
         set_headers: BTreeMap::new(),
+        flag: None,
     }
 }
 

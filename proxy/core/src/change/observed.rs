@@ -4,7 +4,7 @@ use std::{collections::BTreeMap, net::SocketAddr, time::Duration};
 
 use tidegate_config::{EndpointAddress, ServiceId};
 
-use super::{Applied, Draft, HealthReport};
+use super::{Applied, Draft, HealthReport, flags};
 use crate::{
     event::Event,
     failover,
@@ -70,7 +70,7 @@ pub(super) fn resolved(state: &State, endpoint: &EndpointAddress, sockets: &[Soc
     Draft { edited, events, ..Draft::default() }.finish(state)
 }
 
-/// Lets failovers and drains go on.
+/// Lets failovers and drains go on, and overrides end.
 pub(super) fn tick(state: &State, now: Moment) -> Applied {
     let mut edited = BTreeMap::new();
     let mut events = Vec::new();
@@ -88,5 +88,9 @@ pub(super) fn tick(state: &State, now: Moment) -> Applied {
         }
         edited.insert(id.clone(), service);
     }
-    Draft { edited, events, ..Draft::default() }.finish(state)
+    let flags = flags::end_overrides(&state.flags, now).map(|(flags, ended)| {
+        events.extend(ended);
+        flags
+    });
+    Draft { edited, flags, events, ..Draft::default() }.finish(state)
 }

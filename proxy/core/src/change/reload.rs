@@ -4,7 +4,7 @@ use std::{collections::BTreeMap, sync::Arc};
 
 use tidegate_config::{Config, ServiceId, ServiceSpec};
 
-use super::{Applied, ChangeError, Draft};
+use super::{Applied, ChangeError, Draft, flags};
 use crate::{
     event::Event,
     merge::{Difference, merge},
@@ -32,14 +32,16 @@ pub(super) fn reload(state: &State, config: &Config, now: Moment) -> Result<Appl
         };
         edited.insert(id.clone(), service);
     }
+    let (flags, mut found) = state.flags.reloaded(&config.flags, now.unix_ms);
+    differences.append(&mut found);
+    events.extend(flags::what_happened(&state.flags, &flags, "the file was loaded again"));
     let gone: Vec<ServiceId> = state.services.keys().filter(|id| !config.services.contains_key(*id)).cloned().collect();
     let mut lines: Vec<String> = differences.iter().take(LISTED).map(Difference::to_string).collect();
     if differences.len() > LISTED {
         lines.push(format!("{} more", differences.len() - LISTED));
     }
     events.push(Event::Reloaded { services: config.services.len(), differences: lines });
-    let flags = Some(config.flags.embedded.clone());
-    Ok(Draft { edited, gone, flags, events }.finish(state))
+    Ok(Draft { edited, gone, flags: Some(flags), events }.finish(state))
 }
 
 /// Sockets are opened when the process starts.

@@ -11,6 +11,7 @@ use super::{
 use crate::{
     health::Health,
     state::{Cause, Generation, Overlay},
+    testing::flag_values,
 };
 
 fn switch(to: &str) -> Change {
@@ -82,6 +83,14 @@ fn kinds(applied: &Applied) -> Vec<&'static str> {
         Event::TargetDrained { .. } => "drained",
         Event::MirrorChanged { .. } => "mirror",
         Event::MirrorRemoved { .. } => "mirror removed",
+        Event::FlagChanged { .. } => "flag changed",
+        Event::MoreFlagsChanged { .. } => "more flags",
+        Event::FlagInvalid { .. } => "flag invalid",
+        Event::FlagOverridden { .. } => "overridden",
+        Event::FlagOverrideEnded { .. } => "override ended",
+        Event::SourceUp { .. } => "source up",
+        Event::SourceDown { .. } => "source down",
+        Event::SourceEmptied { .. } => "source emptied",
         Event::Reloaded { .. } => "reloaded",
         Event::ReloadRejected { .. } => "rejected",
         Event::Unsaved { .. } => "unsaved",
@@ -422,11 +431,11 @@ fn overlays_of_operators_move_everything() {
 fn a_reload_takes_new_values_of_flags() {
     let mut world = world();
     let mut config = file([(web(), spec(FailbackMode::Manual))]);
-    config.flags.embedded.insert(FlagName::parse("beta").unwrap(), "true".into());
+    config.flags = flag_values(&[("beta", "true")]);
     let before = world.state.clone();
     let applied = world.apply(&Change::Reload { config: Arc::new(config.clone()) });
-    assert_eq!(kinds(&applied), ["reloaded"]);
-    assert_eq!(*world.state.flags, config.flags.embedded);
+    assert_eq!(kinds(&applied), ["flag changed", "reloaded"]);
+    assert_eq!(*world.state.flags.spec, config.flags);
     assert_eq!(world.state.generation, before.generation.next());
     assert!(Arc::ptr_eq(&before.services["web"], world.service()));
 }

@@ -6,8 +6,9 @@ use super::*;
 use crate::{
     Health::{Healthy, Suspect, Unhealthy, Unknown},
     Plan, ServiceIdx,
+    flags::FlagState,
     stats::Worker,
-    testing::{Request, Scene, at, id, split, web},
+    testing::{Request, Scene, at, flag_values, id, split, web},
 };
 
 /// Two services, `api` and `web`, and the snapshot of them.
@@ -136,7 +137,7 @@ fn new_flag_value_reaches_services_whose_rules_ask_for_it() {
         other => format!("{other:?}"),
     };
     assert_eq!(target(&before), "green");
-    let on = State { flags: Arc::new([(id("beta"), "on".into())].into()), ..scene.state.clone() };
+    let on = State { flags: Arc::new(FlagState::declared(&flag_values(&[("beta", "on")]))), ..scene.state.clone() };
     let after = next(on.clone(), &before);
     assert_eq!(target(&after), "blue");
     let plain = Scene::new(&[("green", 1)]);

@@ -2,7 +2,12 @@ use http::Method;
 use regex::Regex;
 
 use super::*;
-use crate::testing::{Request, id};
+use tidegate_config::FlagCondition;
+
+use crate::{
+    flags::FlagState,
+    testing::{Request, flag_values, id},
+};
 
 fn text(is: &str) -> TextMatch {
     match (is, is.strip_suffix('*'), is.strip_prefix('~')) {
@@ -26,9 +31,11 @@ fn query(is: &str) -> Match {
 }
 
 fn matches(when: &Match, flags: &[(&str, &str)], request: &Request) -> bool {
-    let flags = flags.iter().map(|(name, value)| (id(name), value.to_string())).collect();
+    let flags = FlagTable::new(&FlagState::declared(&flag_values(flags)), None);
     let rule = Rule::new(&RuleSpec { when: when.clone(), to: id("blue") }, TargetIdx(0), &flags);
-    rule.matches(&request.head(), &RequestPath::parse(&request.path).unwrap())
+    let head = request.head();
+    let subject = Subject::Request { head: &head, visitor: None };
+    rule.matches(&head, &RequestPath::parse(&request.path).unwrap(), &subject)
 }
 
 fn check(when: &Match, cases: &[(Request, bool)]) {
