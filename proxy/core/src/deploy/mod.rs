@@ -3,5 +3,7 @@
 //! Never performs an act: says what is to be written down, then what is to be done, and is told what came of it.
 
 mod ids;
+pub mod spec;
 
 pub use ids::{DeploymentId, DeploymentIdError};
+pub use spec::DeploymentSpec;
