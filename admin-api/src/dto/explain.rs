@@ -167,7 +167,7 @@ impl ExplainReply {
     pub(crate) fn new(snapshot: &Snapshot, explanation: &Explanation) -> Self {
         let (outcome, reject) = match &explanation.plan {
             Plan::Forward(_) => (OutcomeView::Forward, None),
-            Plan::Wait(_) => (OutcomeView::Wait, None),
+            Plan::Wait { .. } => (OutcomeView::Wait, None),
             Plan::Reject(reject) => (OutcomeView::Reject, Some(*reject)),
         };
         let chosen = match &explanation.plan {
@@ -175,7 +175,7 @@ impl ExplainReply {
                 .service(forward.service)
                 .and_then(|service| service.target(forward.chosen))
                 .map(|target| target.id.to_string()),
-            Plan::Wait(_) | Plan::Reject(_) => None,
+            Plan::Wait { .. } | Plan::Reject(_) => None,
         };
         Self {
             generation: snapshot.generation.0,

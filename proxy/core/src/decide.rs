@@ -36,9 +36,14 @@ pub struct Draw {
 pub enum Plan {
     /// Forward it.
     Forward(Forward),
-    /// No target that could answer is available, but one has endpoints without a verdict yet: wait for the next
-    /// snapshot, at most `timeouts.connect`, then decide again; still this plan means [`Reject::NoTarget`].
-    Wait(ServiceIdx),
+    /// Where it belongs has endpoints without a verdict yet: wait for the next snapshot, at most `timeouts.connect`,
+    /// and decide again. While it is still this plan then, do what comes instead.
+    Wait {
+        /// The service.
+        service: ServiceIdx,
+        /// The failover's target, which can answer already; `None`: [`Reject::NoTarget`].
+        instead: Option<Forward>,
+    },
     /// Answer it here.
     Reject(Reject),
 }
@@ -172,7 +177,7 @@ pub(crate) fn decide_watched(
     let Some((placed, endpoint)) = decision.place(choice) else {
         return decision.nowhere(choice.target, found.service);
     };
-    Plan::Forward(Forward {
+    let forward = Forward {
         service: found.service,
         chosen: choice.target,
         target: placed.target,
@@ -181,7 +186,11 @@ pub(crate) fn decide_watched(
         mirrors: decision.mirrors(placed.target),
         visitor: decision.key.map_or(Visitor::None, |key| key.visitor()),
         strip: path.strip(found.strip.into()),
-    })
+    };
+    if decision.is_hasty(choice, placed) {
+        return Plan::Wait { service: found.service, instead: Some(forward) };
+    }
+    Plan::Forward(forward)
 }
 
 fn find<'a>(
@@ -390,13 +399,25 @@ impl<'a, W: Watcher> Decision<'a, W> {
         if reachable { choose(target, std::iter::empty(), random) } else { None }
     }
 
+    /// Whether a request would leave the stable target before anything is known of it: at the start, the probe of
+    /// another target may simply have been the first to end.
+    fn is_hasty(&mut self, choice: Choice, placed: Choice) -> bool {
+        let service = self.service;
+        let moved = choice.reason != Reason::Failover && placed.reason == Reason::Failover;
+        let hasty = moved && service.target(service.stable).is_some_and(|stable| stable.pending);
+        if hasty {
+            self.watcher.note(|| "the stable target has no verdict yet: it waits for the first one".into());
+        }
+        hasty
+    }
+
     /// Nothing is available: is that for good?
     fn nowhere(&mut self, chosen: TargetIdx, at: ServiceIdx) -> Plan {
         let service = self.service;
         let resorts = [Some(chosen), Some(service.stable), service.fallback, service.overlay.map(|(to, _)| to)];
         if resorts.into_iter().flatten().filter_map(|target| service.target(target)).any(|target| target.pending) {
             self.watcher.note(|| "endpoints have no verdict yet: it waits for the first one".into());
-            return Plan::Wait(at);
+            return Plan::Wait { service: at, instead: None };
         }
         self.watcher.note(|| "nowhere else to go".into());
         Plan::Reject(Reject::NoTarget)

@@ -41,7 +41,7 @@ pub fn explain(snapshot: &Snapshot, head: &RequestHead<'_>, draw: Draw) -> Expla
     let service = found.and_then(|found| snapshot.service(found.service));
     let forward = match &plan {
         Plan::Forward(forward) => Some(forward),
-        Plan::Wait(_) | Plan::Reject(_) => None,
+        Plan::Wait { .. } | Plan::Reject(_) => None,
     };
     let target = forward.zip(service).and_then(|(forward, service)| service.target(forward.target));
     let endpoint = forward.zip(target).and_then(|(forward, target)| target.endpoints.get(forward.endpoint.get()));

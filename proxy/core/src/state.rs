@@ -179,6 +179,18 @@ impl ServiceState {
         self.draining.retain(|target, _| !targets.contains_key(target) || self.wanted.drained.contains(target));
     }
 
+    /// Whether nothing is wanted but what the file declares: then there is nothing to save, since the file wins every
+    /// field anyway, and a change of one service among thousands does not write them all.
+    fn is_as_declared(&self) -> bool {
+        let Wanted { stable, split, targets, mirrors, drained, salt, hold } = &self.wanted;
+        let spec = &self.spec;
+        (stable, split, targets, mirrors) == (&spec.stable, &spec.split, &spec.targets, &spec.mirrors)
+            && drained.is_empty()
+            && salt.is_empty()
+            && *hold == Hold::Off
+            && (self.overlay.is_none() || self.fails_back_at_restart())
+    }
+
     fn fails_back_at_restart(&self) -> bool {
         self.spec.failover.as_ref().is_some_and(|policy| policy.failback == FailbackMode::Restart)
     }
@@ -292,7 +304,7 @@ pub enum Phase {
 pub struct Saved {
     /// The generation that was last published.
     pub generation: Generation,
-    /// The services.
+    /// The services of which something else is wanted than the file declares.
     pub services: BTreeMap<ServiceId, SavedService>,
     /// Flags in the process, and overrides.
     #[serde(default, skip_serializing_if = "SavedFlags::is_empty")]
@@ -302,7 +314,8 @@ pub struct Saved {
 impl Saved {
     /// What is to be persisted of a state.
     pub fn of(state: &State) -> Self {
-        let services = state.services.iter().map(|(id, service)| (id.clone(), SavedService::of(service))).collect();
+        let changed = state.services.iter().filter(|(_, service)| !service.is_as_declared());
+        let services = changed.map(|(id, service)| (id.clone(), SavedService::of(service))).collect();
         Self { generation: state.generation, services, flags: SavedFlags::of(&state.flags) }
     }
 }

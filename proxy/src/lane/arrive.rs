@@ -105,7 +105,7 @@ async fn decided(head: &RequestHeader, host: &str, ctx: &mut Ctx, shared: &Share
     let snapshot = shared.routing.load_full();
     let service = match plan(&snapshot, head, host, ctx, shared)? {
         Decided::Forward(forward) => return Ok(Route { snapshot, forward }),
-        Decided::Wait(service) => service,
+        Decided::Wait { service, .. } => service,
     };
     let patience = snapshot.service(service).map_or(Duration::ZERO, |service| service.timeouts.connect);
     let deadline = Instant::now() + patience;
@@ -113,18 +113,20 @@ async fn decided(head: &RequestHeader, host: &str, ctx: &mut Ctx, shared: &Share
     loop {
         // Looked at after the subscription, so no snapshot is missed.
         let snapshot = shared.routing.load_full();
-        if let Decided::Forward(forward) = plan(&snapshot, head, host, ctx, shared)? {
-            return Ok(Route { snapshot, forward });
+        let instead = match plan(&snapshot, head, host, ctx, shared)? {
+            Decided::Forward(forward) => return Ok(Route { snapshot, forward }),
+            Decided::Wait { instead, .. } => instead,
+        };
+        if !matches!(timeout_at(deadline, published.changed()).await, Ok(Ok(()))) {
+            return instead.map(|forward| Route { snapshot, forward }).ok_or(Reject::NoTarget);
         }
-        let changed = timeout_at(deadline, published.changed()).await;
-        changed.map_err(|_| Reject::NoTarget)?.map_err(|_| Reject::NoTarget)?;
     }
 }
 
 /// A plan that goes on.
 enum Decided {
     Forward(tidegate_core::Forward),
-    Wait(ServiceIdx),
+    Wait { service: ServiceIdx, instead: Option<tidegate_core::Forward> },
 }
 
 fn plan(
@@ -151,7 +153,7 @@ fn plan(
     ctx.pinned_by_bearer = pin_authorised && pins::uses_authorization(headers);
     match decide(snapshot, &RequestHead { pin_authorised, ..head }, ctx.draw()) {
         Plan::Forward(forward) => Ok(Decided::Forward(forward)),
-        Plan::Wait(service) => Ok(Decided::Wait(service)),
+        Plan::Wait { service, instead } => Ok(Decided::Wait { service, instead }),
         Plan::Reject(reject) => Err(reject),
     }
 }

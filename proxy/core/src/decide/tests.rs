@@ -155,7 +155,7 @@ fn overlay_target_helps_out_when_stable_is_dead_in_the_ramp() {
 
 #[test]
 fn request_waits_only_while_a_verdict_may_help() {
-    let wait = Plan::Wait(ServiceIdx(0));
+    let wait = Plan::Wait { service: ServiceIdx(0), instead: None };
     let reject = Plan::Reject(Reject::NoTarget);
     let cases = [
         (Scene::new(&TWO).health("green", &[Unknown]).health("blue", &[Unknown]), &wait),
@@ -171,9 +171,18 @@ fn request_waits_only_while_a_verdict_may_help() {
 }
 
 #[test]
-fn verdict_of_another_target_ends_the_wait() {
+fn a_service_does_not_leave_a_stable_target_that_was_not_judged_yet_unless_it_waits_in_vain() {
     let scene = Scene::new(&TWO).health("green", &[Unknown]).fallback("blue");
-    check(&scene, &Request::get("/"), ("green", "blue", Reason::Failover));
+    let Plan::Wait { instead: Some(forward), .. } = Request::get("/").decide(&scene.snapshot(), 1) else {
+        panic!("it does not wait")
+    };
+    let snapshot = scene.snapshot();
+    let service = snapshot.service(forward.service).unwrap();
+    assert_eq!(service.target(forward.target).unwrap().id.as_str(), "blue");
+    assert_eq!(forward.reason, Reason::Failover);
+    // One of two endpoints failed, the other has no verdict: the target may still be there.
+    let scene = Scene::new(&[("green", 2), ("blue", 1)]).health("green", &[Unhealthy, Unknown]).fallback("blue");
+    assert!(matches!(Request::get("/").decide(&scene.snapshot(), 1), Plan::Wait { instead: Some(_), .. }));
 }
 
 #[test]

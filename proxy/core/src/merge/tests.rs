@@ -271,7 +271,8 @@ fn a_restart_never_gives_out_a_generation_again() {
 
 #[test]
 fn a_service_that_left_the_file_is_forgotten_and_told() {
-    let world = World::web(FailbackMode::Manual);
+    let mut world = World::web(FailbackMode::Manual);
+    world.apply(&Change::Drain { service: web(), target: target("v3") });
     let (state, differences) = State::load(&file([]), Some(&Saved::of(&world.state)));
     assert!(state.services.is_empty());
     assert_eq!(differences[0].to_string(), "service web is forgotten: the file no longer declares it");

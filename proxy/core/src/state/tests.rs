@@ -158,3 +158,19 @@ fn a_split_that_does_not_sum_is_not_read() {
     let error = serde_json::from_str::<Saved>(&text).unwrap_err();
     assert!(error.to_string().contains("weights sum to 100.01 %"), "{error}");
 }
+
+#[test]
+fn a_service_that_is_as_the_file_declares_is_not_written() {
+    let world = World::web(FailbackMode::Manual);
+    assert!(Saved::of(&world.state).services.is_empty());
+    assert_eq!(Saved::of(&changed()).services.len(), 1);
+}
+
+#[test]
+fn a_failover_that_a_restart_forgets_is_not_written_and_one_that_it_keeps_is() {
+    for (failback, written) in [(FailbackMode::Restart, 0), (FailbackMode::Manual, 1), (FailbackMode::Auto, 1)] {
+        let mut world = World::web(failback);
+        world.apply(&Change::Failover { service: web(), to: target("blue") });
+        assert_eq!(Saved::of(&world.state).services.len(), written, "{failback:?}");
+    }
+}
