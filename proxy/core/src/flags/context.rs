@@ -16,7 +16,7 @@ use crate::request::RequestHead;
 pub const TARGETING_KEY: &str = "targetingKey";
 
 /// The name under which a rule finds the flag and the time.
-const FLAGD: &str = "$flagd";
+pub(super) const FLAGD: &str = "$flagd";
 
 /// Who and what a flag is evaluated for.
 #[derive(Clone, Copy)]

@@ -3,7 +3,10 @@
 //! A rule is checked and compiled once, when it is read. Its size and depth are bounded, so that evaluating it is
 //! bounded too.
 
-use std::{collections::BTreeMap, sync::LazyLock};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::LazyLock,
+};
 
 use datalogic_rs::Engine;
 use serde_json::{Map, Value};
@@ -12,6 +15,7 @@ use tidegate_config::{FlagType, FlagValue};
 use super::{
     context::Wants,
     definition::{Choice, Definition, Rule, Variant},
+    operators,
 };
 
 /// Deepest nesting of a targeting rule, shared parts included.
@@ -24,7 +28,13 @@ const MAX_NODES: usize = 10_000;
 const MAX_VARIANTS: usize = 1_000;
 
 /// Runs rules. It has no state.
-pub(super) static ENGINE: LazyLock<Engine> = LazyLock::new(Engine::new);
+pub(super) static ENGINE: LazyLock<Engine> = LazyLock::new(operators::engine);
+
+/// Names of operators: an object with one key is a call of one.
+static OPERATORS: LazyLock<BTreeSet<&'static str>> = LazyLock::new(|| {
+    let builtin = ENGINE.builtin_operator_names();
+    builtin.chain(operators::NAMES.map(|(theirs, _)| theirs)).collect()
+});
 
 /// Compiles a flag object.
 pub(super) fn compile(kind: Option<FlagType>, flag: &Map<String, Value>) -> Result<Definition, String> {
@@ -42,8 +52,10 @@ pub(super) fn compile(kind: Option<FlagType>, flag: &Map<String, Value>) -> Resu
         (None | Some(Some("ENABLED")), None | Some(Value::Null)) => Choice::Const(default),
         (None | Some(Some("ENABLED")), Some(Value::Object(rule))) if rule.is_empty() => Choice::Const(default),
         (None | Some(Some("ENABLED")), Some(rule @ Value::Object(_))) => {
-            check_size(rule)?;
-            let logic = ENGINE.compile(rule).map_err(|error| format!("its targeting is wrong: {error}"))?;
+            check(rule)?;
+            let logic = ENGINE
+                .compile(&operators::renamed(rule))
+                .map_err(|error| format!("its targeting is wrong: {error}"))?;
             Choice::Rule(Box::new(Rule { logic, wants: Wants::of(rule), default }))
         }
         (None | Some(Some("ENABLED")), Some(_)) => return Err("its targeting is not an object".into()),
@@ -73,7 +85,8 @@ fn variants(kind: Option<FlagType>, given: Option<&Value>) -> Result<Vec<Variant
     Ok(variants)
 }
 
-fn check_size(rule: &Value) -> Result<(), String> {
+/// Refuses a rule that is too large, or that the engine would only fail on later.
+fn check(rule: &Value) -> Result<(), String> {
     // Not recursive: the depth is what is not known yet.
     let mut nodes = 0_usize;
     let mut open = vec![(rule, 1)];
@@ -87,7 +100,14 @@ fn check_size(rule: &Value) -> Result<(), String> {
         }
         match value {
             Value::Array(items) => open.extend(items.iter().map(|item| (item, depth + 1))),
-            Value::Object(map) => open.extend(map.values().map(|value| (value, depth + 1))),
+            Value::Object(map) => {
+                if let (Some(name), 1) = (map.keys().next(), map.len())
+                    && !OPERATORS.contains(name.as_str())
+                {
+                    return Err(format!("its targeting uses {name:?}, which is no operator"));
+                }
+                open.extend(map.values().map(|value| (value, depth + 1)));
+            }
             Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_) => {}
         }
     }

@@ -8,6 +8,7 @@ pub mod condition;
 pub mod context;
 pub mod definition;
 mod flagd;
+mod operators;
 pub mod reading;
 pub mod state;
 pub mod stats;
@@ -20,3 +21,6 @@ pub use reading::{Fields, Found, Memory, Reading, SourceReport};
 pub use state::{FlagState, Origin, Override, SavedFlags, SavedOverride, Slot, SourceState, Standing};
 pub use stats::SourceStats;
 pub use table::{Flag, FlagTable, Source};
+
+#[cfg(test)]
+mod tests;
