@@ -107,8 +107,10 @@ pub struct Readiness {
 }
 
 /// What is to be written into a flag source.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct FlagWrites {
+    /// Who asks.
+    pub actor: Actor,
     /// Places and their values; `None`: remove what is there.
     pub values: Vec<(FlagPlace, Option<String>)>,
     /// Also set the marker by which it is seen that the source was emptied: from then on, what is not there is not
@@ -126,7 +128,7 @@ pub enum FlagPlace {
 }
 
 /// Why a flag source was not written.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[derive(Debug, Clone, thiserror::Error)]
 pub enum FlagWriteError {
     /// Nothing is ever written there.
     #[error("{0}")]
@@ -137,6 +139,9 @@ pub enum FlagWriteError {
     /// It says no.
     #[error("the flag source refuses the write: {0}")]
     Refused(String),
+    /// It has the values, but what was read again could not be made the state.
+    #[error("the flag source was written, but not read again: {0}")]
+    Submit(#[from] SubmitError),
 }
 
 /// The process behind the API. Implemented by the proxy, and by a fake in this crate's tests.
@@ -152,9 +157,9 @@ pub trait Process: Send + Sync + 'static {
     async fn probe(&self, service: &ServiceId, target: &TargetId) -> Vec<Probed>;
     /// Loads the configuration file again.
     async fn reload(&self, actor: Actor, dry_run: bool) -> Result<Outcome, ReloadError>;
-    /// Writes into a flag source outside of the process. Returns when the source has the values and has been read
-    /// again, so that the next snapshot shows them.
-    async fn write_flags(&self, source: &SourceId, writes: FlagWrites) -> Result<(), FlagWriteError>;
+    /// Writes into a flag source outside of the process, reads it again, and submits what it read as a change by the
+    /// one who asks; what becomes of that change is the answer.
+    async fn write_flags(&self, source: &SourceId, writes: FlagWrites) -> Result<Outcome, FlagWriteError>;
     /// The events.
     fn events(&self) -> &EventLog;
     /// The newest lines of the audit log, newest first.

@@ -22,7 +22,7 @@ pub use flags::{
 };
 pub use ids::{FlagName, IdError, ListenerId, MirrorId, ServiceId, SourceId, TargetId};
 pub use matching::{FlagCondition, Match, RouteHost, RouteSpec, RuleSpec, TextMatch};
-pub use parse::parse;
+pub use parse::{parse, scalar::parse_duration};
 pub use problem::{Problem, Problems};
 pub use server::{
     AccessLog, Admin, AdminAddress, Config, Limits, Listener, Network, Role, Secret, SecretSource, Server, Tls, Token,

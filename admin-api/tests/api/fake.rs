@@ -128,7 +128,7 @@ impl Fake {
     }
 
     /// Reads the flag source as the proxy would.
-    pub(crate) fn read_flags(&self, source: &SourceId) {
+    pub(crate) fn read_flags(&self, source: &SourceId, actor: &str) -> Outcome {
         let store = self.flag_store.lock().unwrap().clone();
         let reading = Reading {
             keys: store.iter().map(|(key, value)| (key.clone(), Found::Text(value.as_str().into()))).collect(),
@@ -136,7 +136,10 @@ impl Fake {
             ..Reading::default()
         };
         let report = SourceReport::Read(Arc::new(reading));
-        self.make("flags", Change::Readings { source: source.clone(), report });
+        if let Some(source) = self.snapshot().flags.source(source) {
+            source.stats.note_read(self.now().mono);
+        }
+        self.make(actor, Change::Readings { source: source.clone(), report })
     }
 
     fn take(&self, Submission { change, expected, dry_run, actor }: Submission) -> Result<Outcome, SubmitError> {
@@ -217,7 +220,7 @@ impl Process for Fake {
         self.take(Submission { change, expected: None, dry_run, actor }).map_err(ReloadError::Submit)
     }
 
-    async fn write_flags(&self, source: &SourceId, writes: FlagWrites) -> Result<(), FlagWriteError> {
+    async fn write_flags(&self, source: &SourceId, writes: FlagWrites) -> Result<Outcome, FlagWriteError> {
         if self.flag_store_fails.load(SeqCst) {
             return Err(FlagWriteError::Unreachable("connection refused".into()));
         }
@@ -232,8 +235,7 @@ impl Process for Fake {
             }
         }
         self.flags_marked.fetch_or(writes.mark, SeqCst);
-        self.read_flags(source);
-        Ok(())
+        Ok(self.read_flags(source, &writes.actor.0))
     }
 
     fn events(&self) -> &EventLog {

@@ -31,19 +31,24 @@ pub(super) fn duration(node: Node<'_>) -> Option<Duration> {
         return node.refuse(format!("{number} has no unit: write \"{number}s\" or another of d, h, m, s, ms"));
     }
     let text = node.text_like("a duration such as \"5s\"")?;
+    parse_duration(text).map_or_else(|why| node.refuse(why), Some)
+}
+
+/// Reads a duration with a unit: a whole number and one of d, h, m, s, ms.
+///
+/// # Errors
+/// Why it is none, and what to write.
+pub fn parse_duration(text: &str) -> Result<Duration, String> {
     let bad = |why: &str| {
-        node.refuse(format!(
-            "{} is not a duration: {why}; write a whole number and one of d, h, m, s, ms",
-            quoted(text)
-        ))
+        Err(format!("{} is not a duration: {why}; write a whole number and one of d, h, m, s, ms", quoted(text)))
     };
     let Some((number, unit)) = number_and_unit(text) else { return bad("it does not begin with a whole number") };
     let Some((_, millis)) = DURATION_UNITS.iter().find(|(name, _)| *name == unit) else {
         return bad(if unit.is_empty() { "the unit is missing" } else { "the unit is unknown" });
     };
     match number.checked_mul(*millis).map(Duration::from_millis) {
-        Some(duration) if duration <= MAX_DURATION => Some(duration),
-        _ => node.refuse(format!("{} is too long: write at most \"3650d\"", quoted(text))),
+        Some(duration) if duration <= MAX_DURATION => Ok(duration),
+        _ => Err(format!("{} is too long: write at most \"3650d\"", quoted(text))),
     }
 }
 

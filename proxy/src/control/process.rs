@@ -66,7 +66,7 @@ impl Process for ProxyProcess {
         self.reloader.reload(actor, dry_run).await
     }
 
-    async fn write_flags(&self, source: &SourceId, _: FlagWrites) -> Result<(), FlagWriteError> {
+    async fn write_flags(&self, source: &SourceId, _: FlagWrites) -> Result<Outcome, FlagWriteError> {
         Err(FlagWriteError::ReadOnly(format!("this process does not write to flag sources, so not to {source}")))
     }
 

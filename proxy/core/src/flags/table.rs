@@ -1,6 +1,6 @@
 //! Flags as requests read them: by name, each with the value that counts.
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
 use http::{HeaderName, HeaderValue};
 use tidegate_config::{FlagHeader, FlagName, FlagSource, FlagType, ServiceId, SourceId, TargetId};
@@ -61,6 +61,14 @@ pub struct Source {
     pub emptied: bool,
     /// Counters.
     pub stats: Arc<SourceStats>,
+}
+
+impl Source {
+    /// Whether what is known of it may be out of date: it cannot be read, was emptied, or nobody has read it for long.
+    pub fn is_stale(&self, mono: Duration, poll: Duration) -> bool {
+        let patience = poll.saturating_mul(3).saturating_add(Duration::from_secs(1));
+        self.emptied || self.standing != Standing::Up || self.stats.age(mono).is_none_or(|age| age > patience)
+    }
 }
 
 /// A flag that is sent to endpoints.
