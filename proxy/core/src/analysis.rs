@@ -24,6 +24,8 @@ pub mod contest;
 pub mod evidence;
 mod hypergeometric;
 pub mod latency;
+#[cfg(test)]
+mod random;
 pub mod ratio;
 pub mod rules;
 pub mod verdict;

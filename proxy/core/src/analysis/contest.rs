@@ -147,7 +147,8 @@ struct Pair {
 /// What is known of a contest.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct ContestJudgement {
-    /// [`Verdict::Pass`] if there is a winner, which may be before the time is over. Never a failure.
+    /// [`Verdict::Pass`] if there is a winner, which may be before the time is over, and needs no minimum of visitors:
+    /// the evidence is the measure. Never a failure.
     pub verdict: Verdict,
     /// The target that beats all others.
     pub winner: Option<String>,
@@ -228,13 +229,17 @@ impl Contest {
 
     /// Takes in what happened in a tick, and says what is known now.
     pub fn feed(&mut self, tick: &ContestTick) -> ContestJudgement {
+        self.take_in(tick);
+        self.judge()
+    }
+
+    fn take_in(&mut self, tick: &ContestTick) {
         self.elapsed = self.elapsed.saturating_add(tick.length);
         if tick.spans_weight_change {
             self.ticks_discarded = self.ticks_discarded.saturating_add(1);
         } else {
             self.count(&tick.counts);
         }
-        self.judge()
     }
 
     fn count(&mut self, counts: &[EntrantCount]) {
@@ -340,3 +345,6 @@ impl Contest {
         warnings
     }
 }
+
+#[cfg(test)]
+mod tests;

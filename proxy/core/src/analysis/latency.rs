@@ -196,3 +196,6 @@ impl LatencyEvents {
         counts
     }
 }
+
+#[cfg(test)]
+mod tests;

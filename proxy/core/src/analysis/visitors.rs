@@ -131,3 +131,6 @@ impl RiskSets {
         self.present.is_crowded() || self.happened.is_crowded()
     }
 }
+
+#[cfg(test)]
+mod tests;

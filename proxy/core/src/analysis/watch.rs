@@ -171,6 +171,11 @@ impl Analysis {
 
     /// Takes in what happened in a tick, and says what is known now.
     pub fn feed(&mut self, tick: &Tick) -> Judgement {
+        self.take_in(tick);
+        self.judge()
+    }
+
+    fn take_in(&mut self, tick: &Tick) {
         if let Some(window) = &mut self.window {
             window.elapsed = window.elapsed.saturating_add(tick.length);
         }
@@ -179,7 +184,6 @@ impl Analysis {
         } else {
             self.count(tick);
         }
-        self.judge()
     }
 
     fn count(&mut self, tick: &Tick) {
@@ -374,3 +378,8 @@ impl MantelHaenszel {
         ratio.is_finite().then_some(ratio)
     }
 }
+
+#[cfg(test)]
+mod simulations;
+#[cfg(test)]
+mod tests;
