@@ -1,12 +1,10 @@
 //! The OpenAPI document: whole, and true of the running server.
 
-use std::{collections::BTreeSet, process::Command};
+use std::collections::BTreeSet;
 
 use serde_json::Value;
-use tidegate_admin::{Access, AccessToken, AdminListener, MetricsAccess, router, serve};
-use tidegate_config::{Role, Secret, server::AdminAddress};
 
-use crate::{fake::Fake, harness::DOCUMENT};
+use crate::harness::DOCUMENT;
 
 #[test]
 fn the_document_is_openapi_3_1_and_names_every_call() {
@@ -71,45 +69,4 @@ fn operations_have_names_of_their_own() {
             assert!(seen.insert(id.to_owned()), "{id} twice");
         }
     }
-}
-
-/// Runs schemathesis against a running server, where it is installed (`SCHEMATHESIS` may name it).
-///
-/// Left out is only the check that what fits the schema is accepted: no schema says that weights sum to 100, or that a
-/// target exists.
-#[expect(clippy::print_stdout, reason = "whoever runs the tests must see that one was skipped")]
-async fn schemathesis_finds_nothing(tokens: Vec<AccessToken>, arguments: &'static [&'static str]) {
-    let tool = std::env::var("SCHEMATHESIS").unwrap_or_else(|_| "schemathesis".into());
-    if Command::new(&tool).arg("--version").output().is_err() {
-        println!("skipped: {tool} is not installed (pip install schemathesis)");
-        return;
-    }
-    let address = AdminAddress::Tcp("127.0.0.1:0".parse().unwrap());
-    let listener = AdminListener::bind(&address).await.unwrap();
-    let url = format!("http://{}/api/openapi.json", listener.local_address().unwrap());
-    let access = Access::new(tokens, &address, Vec::new(), MetricsAccess::Token);
-    tokio::spawn(serve(listener, router(Fake::start(), access), std::future::pending()));
-    let directory = tempfile::tempdir().unwrap();
-    let run = move || {
-        Command::new(&tool)
-            .current_dir(&directory)
-            .args(["run", &url, "--seed", "1", "--max-examples", "30", "--no-color"])
-            .args(["--exclude-checks", "positive_data_acceptance"])
-            .args(arguments)
-            .output()
-            .unwrap()
-    };
-    let output = tokio::task::spawn_blocking(run).await.unwrap();
-    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stdout));
-}
-
-#[tokio::test(flavor = "multi_thread", worker_threads = 1)]
-async fn schemathesis_finds_nothing_without_tokens() {
-    schemathesis_finds_nothing(Vec::new(), &[]).await;
-}
-
-#[tokio::test(flavor = "multi_thread", worker_threads = 1)]
-async fn schemathesis_finds_nothing_with_tokens() {
-    let token = AccessToken::new("chief", Role::Admin, &Secret::new("secret-of-admin".into()));
-    schemathesis_finds_nothing(vec![token], &["-H", "Authorization: Bearer secret-of-admin"]).await;
 }
