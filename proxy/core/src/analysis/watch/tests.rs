@@ -166,6 +166,17 @@ fn gate_of_non_inferiority_needs_every_metric_to_show_it() {
 }
 
 #[test]
+fn what_was_shown_stays_shown() {
+    let gate = Gate::NonInferior { within: Odds::TWICE, alpha: Alpha::LENIENT };
+    let mut analysis = Analysis::new(errors().gate(gate));
+    let shown = |judgement: &Judgement| judgement.metrics[0].not_inferior.unwrap().evidence;
+    let equal = tick(&[compared(sample(20, 500), sample(20, 500))]);
+    let largest = (0..6).map(|_| shown(&analysis.feed(&equal))).fold(0.0, f64::max);
+    let unlucky = tick(&[compared(sample(12, 500), sample(8, 500))]);
+    assert_eq!(shown(&analysis.feed(&unlucky)), largest);
+}
+
+#[test]
 fn limit_is_held_without_a_baseline() {
     let limit = Against::Limit(Rate::try_from(0.01).unwrap());
     let rules = Rules::new(vec![metric("errors", limit)]).unwrap();
