@@ -15,7 +15,7 @@ use serde::{
     Deserialize,
     de::{DeserializeOwned, IgnoredAny},
 };
-use tidegate_config::{IdError, MirrorId, ServiceId, TargetId};
+use tidegate_config::{FlagName, IdError, MirrorId, ServiceId, SourceId, TargetId};
 use tidegate_core::Generation;
 use utoipa::IntoParams;
 
@@ -42,6 +42,12 @@ pub(crate) struct InTarget(pub(crate) ServiceId, pub(crate) TargetId);
 
 /// The mirror that the path names, and its service.
 pub(crate) struct InMirror(pub(crate) ServiceId, pub(crate) MirrorId);
+
+/// The flag that the path names.
+pub(crate) struct InFlag(pub(crate) FlagName);
+
+/// The flag source that the path names.
+pub(crate) struct InSource(pub(crate) SourceId);
 
 /// The query, every parameter of which must be known: `?dryrun=true` must not be the real thing.
 pub(crate) struct Params<T>(pub(crate) T);
@@ -129,6 +135,26 @@ impl<S: Send + Sync> FromRequestParts<S> for InMirror {
     }
 }
 
+impl<S: Send + Sync> FromRequestParts<S> for InFlag {
+    type Rejection = Problem;
+
+    async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, Problem> {
+        let name: String = path(parts, state).await?;
+        let flag = FlagName::parse(&name);
+        flag.map(Self).map_err(|error| Kind::NotFound.because(format!("there is no flag {name:?}: {error}")))
+    }
+}
+
+impl<S: Send + Sync> FromRequestParts<S> for InSource {
+    type Rejection = Problem;
+
+    async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, Problem> {
+        let name: String = path(parts, state).await?;
+        let source = SourceId::parse(&name);
+        source.map(Self).map_err(|error| Kind::NotFound.because(format!("there is no flag source {name:?}: {error}")))
+    }
+}
+
 impl<T: DeserializeOwned, S: Send + Sync> FromRequestParts<S> for Params<T> {
     type Rejection = Problem;
 
@@ -195,7 +221,7 @@ impl<T: DeserializeOwned + Default, S: Send + Sync> FromRequest<S> for OptionalI
 }
 
 /// Reads a body whole, or refuses it.
-async fn read(request: Request) -> Result<Bytes, Problem> {
+pub(crate) async fn read(request: Request) -> Result<Bytes, Problem> {
     check_media_type(request.headers())?;
     let too_large = || Kind::TooLarge.because(format!("a body may have {MAX_BODY} bytes"));
     // A client that asks before it sends is told at once.

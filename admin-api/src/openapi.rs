@@ -10,7 +10,7 @@ use utoipa::{
     },
 };
 
-use crate::problem::Problem;
+use crate::{dto::ofrep::EvaluationFailure, problem::Problem};
 
 /// The document's frame; the calls are added by the router.
 #[derive(OpenApi)]
@@ -23,12 +23,14 @@ use crate::problem::Problem;
                        parameters and unknown fields are refused.",
         license(name = "Apache-2.0", identifier = "Apache-2.0")
     ),
-    components(schemas(Problem)),
+    components(schemas(Problem, EvaluationFailure)),
     modifiers(&Tokens),
     tags(
         (name = "traffic", description = "Move traffic"),
         (name = "targets", description = "Add, change, drain and remove targets"),
         (name = "mirrors", description = "Copy requests to a shadow"),
+        (name = "flags", description = "Show, set and override feature flags"),
+        (name = "ofrep", description = "Evaluate flags by the OpenFeature Remote Evaluation Protocol 0.3.0"),
         (name = "events", description = "What happened"),
         (name = "process", description = "The process itself")
     )
@@ -84,6 +86,26 @@ pub(crate) struct MirrorPath {
     /// The mirror.
     #[param(pattern = "^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$")]
     mirror: String,
+}
+
+/// The flag that the path names.
+#[derive(IntoParams)]
+#[into_params(parameter_in = Path)]
+#[expect(dead_code, reason = "it stands for the path in the document")]
+pub(crate) struct FlagPath {
+    /// The flag.
+    #[param(pattern = "^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$")]
+    flag: String,
+}
+
+/// The flag source that the path names.
+#[derive(IntoParams)]
+#[into_params(parameter_in = Path)]
+#[expect(dead_code, reason = "it stands for the path in the document")]
+pub(crate) struct SourcePath {
+    /// The source.
+    #[param(pattern = "^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$")]
+    source: String,
 }
 
 /// What every change takes in its headers.
@@ -156,7 +178,7 @@ pub(crate) struct NotFound;
 
 impl IntoResponses for NotFound {
     fn responses() -> BTreeMap<String, RefOr<openapi::Response>> {
-        all([("404", problem("There is no such service, target or mirror"))])
+        all([("404", problem("There is no such service, target, mirror, flag or source"))])
     }
 }
 
@@ -171,6 +193,26 @@ impl IntoResponses for BodyRefusals {
             ("415", problem("The body is not JSON")),
             ("422", problem("The input is well-formed but invalid")),
         ])
+    }
+}
+
+/// An evaluation that fails, in the shape of its protocol; what the guard refuses has the shape of every refusal.
+pub(crate) struct EvaluationRefusals;
+
+impl IntoResponses for EvaluationRefusals {
+    fn responses() -> BTreeMap<String, RefOr<openapi::Response>> {
+        let failure = |response: ResponseBuilder| {
+            response.content("application/json", Content::new(Some(Ref::from_schema_name("EvaluationFailure"))))
+        };
+        let own = |text: &str| failure(ResponseBuilder::new().description(text));
+        let mut all = all([
+            ("400", failure(problem("The request, its context or the flag's rule is wrong"))),
+            ("408", own("The body took longer than 10 s")),
+            ("413", own("The body is longer than 1 MiB")),
+            ("415", own("The body is not JSON")),
+        ]);
+        all.extend(Refusals::responses().into_iter().filter(|(status, _)| status != "400"));
+        all
     }
 }
 

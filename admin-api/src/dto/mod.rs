@@ -5,7 +5,9 @@
 pub mod change;
 pub mod event;
 pub mod explain;
+pub mod flag;
 pub mod mirror;
+pub mod ofrep;
 pub mod percent;
 pub mod process;
 pub mod service;

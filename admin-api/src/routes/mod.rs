@@ -2,7 +2,9 @@
 
 mod events;
 mod explain;
+mod flags;
 mod mirrors;
+mod ofrep;
 mod process;
 mod services;
 mod submit;
@@ -68,7 +70,12 @@ fn calls() -> OpenApiRouter<App> {
         .routes(routes!(services::health_history))
         .routes(routes!(mirrors::show))
         .routes(routes!(explain::explain))
-        .routes(routes!(events::events));
+        .routes(routes!(events::events))
+        .routes(routes!(flags::list))
+        .routes(routes!(flags::show))
+        .routes(routes!(flags::sources))
+        .routes(routes!(ofrep::one))
+        .routes(routes!(ofrep::all));
     let operate = OpenApiRouter::new()
         .routes(routes!(services::switch))
         .routes(routes!(services::split))
@@ -76,7 +83,11 @@ fn calls() -> OpenApiRouter<App> {
         .routes(routes!(services::restore))
         .routes(routes!(targets::put, targets::remove))
         .routes(routes!(targets::drain))
-        .routes(routes!(mirrors::put, mirrors::remove));
+        .routes(routes!(mirrors::put, mirrors::remove))
+        .routes(routes!(flags::set, flags::unset))
+        .routes(routes!(flags::put_override, flags::clear_override))
+        .routes(routes!(flags::accept))
+        .routes(routes!(flags::restore));
     let admin = OpenApiRouter::new()
         .routes(routes!(process::audit))
         .routes(routes!(process::config))

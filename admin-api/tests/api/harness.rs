@@ -68,6 +68,13 @@ impl Api {
         Self::new(Access::new(tokens, &listen(), vec!["admin.example".into()], metrics))
     }
 
+    /// Without tokens, on a process with this file.
+    pub(crate) fn on(file: &str) -> Self {
+        let fake = Fake::on(file);
+        let access = Access::new(Vec::new(), &listen(), Vec::new(), MetricsAccess::Open);
+        Self { router: router(fake.clone(), access), fake }
+    }
+
     fn new(access: Access) -> Self {
         let fake = Fake::start();
         Self { router: router(fake.clone(), access), fake }
@@ -141,7 +148,11 @@ fn judge(method: &str, path: &str, answer: &Answer) {
     assert_eq!(answer.header("x-content-type-options"), "nosniff");
     assert!(!answer.header("cache-control").is_empty());
     assert!(answer.headers.keys().all(|name| !name.as_str().starts_with("access-control")), "{answer:?}");
-    if answer.status >= 400 && !answer.body.is_empty() && path != "/readyz" {
+    let of_ofrep = path.starts_with("/ofrep/") && answer.header("content-type") == "application/json";
+    if answer.status >= 400 && of_ofrep {
+        let failure = answer.json();
+        assert!(failure["errorCode"].is_string() && failure["errorDetails"].is_string(), "{answer:?}");
+    } else if answer.status >= 400 && !answer.body.is_empty() && path != "/readyz" {
         assert_eq!(answer.header("content-type"), "application/problem+json", "{method} {path}: {answer:?}");
         let problem = answer.json();
         assert_eq!(problem["status"], answer.status, "{answer:?}");

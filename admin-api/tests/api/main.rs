@@ -11,6 +11,7 @@ mod changes;
 mod errors;
 mod events;
 mod fake;
+mod flags;
 mod golden;
 mod harness;
 mod schema;

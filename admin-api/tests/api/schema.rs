@@ -38,6 +38,17 @@ fn the_document_is_openapi_3_1_and_names_every_call() {
         "get /api/audit".to_owned(),
         "get /api/config".to_owned(),
         "post /api/reload".to_owned(),
+        "get /api/flags".to_owned(),
+        "get /api/flags/{flag}".to_owned(),
+        "put /api/flags/{flag}".to_owned(),
+        "delete /api/flags/{flag}".to_owned(),
+        "put /api/flags/{flag}/override".to_owned(),
+        "delete /api/flags/{flag}/override".to_owned(),
+        "get /api/flag-sources".to_owned(),
+        "post /api/flag-sources/{source}/accept".to_owned(),
+        "post /api/flag-sources/{source}/restore".to_owned(),
+        "post /ofrep/v1/evaluate/flags".to_owned(),
+        "post /ofrep/v1/evaluate/flags/{flag}".to_owned(),
     ];
     assert_eq!(calls, expected.into());
 }

@@ -9,6 +9,7 @@ fn operations() -> Vec<(String, String)> {
     let mut found = vec![("GET".to_owned(), "/api/openapi.json".to_owned())];
     for (path, item) in DOCUMENT["paths"].as_object().unwrap() {
         let path = path.replace("{service}", "web").replace("{target}", "v3").replace("{mirror}", "audit");
+        let path = path.replace("{flag}", "RECENT").replace("{source}", "main");
         for method in item.as_object().unwrap().keys().filter(|key| *key != "parameters") {
             found.push((method.to_ascii_uppercase(), path.clone()));
         }
@@ -64,6 +65,7 @@ fn least_role(method: &str, path: &str) -> &'static str {
         ("GET", "/healthz" | "/readyz" | "/metrics") => "none",
         (_, "/api/audit" | "/api/config" | "/api/reload") => "admin",
         ("GET", _) | ("POST", "/api/explain") => "read",
+        ("POST", path) if path.starts_with("/ofrep/") => "read",
         _ => "operate",
     }
 }

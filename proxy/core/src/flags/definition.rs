@@ -186,6 +186,17 @@ impl Definition {
         }
     }
 
+    /// Why somebody has the variant that was chosen.
+    pub fn reason(&self) -> FlagReason {
+        match &self.choice {
+            Choice::Const(Some(_)) => FlagReason::Static,
+            Choice::Const(None) => FlagReason::Default,
+            Choice::Percent(_) => FlagReason::Split,
+            Choice::Rule(_) => FlagReason::TargetingMatch,
+            Choice::Disabled => FlagReason::Disabled,
+        }
+    }
+
     /// Which variant somebody has.
     pub fn pick(&self, flag: &FlagName, subject: &Subject<'_>) -> Picked {
         match &self.choice {
