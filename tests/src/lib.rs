@@ -4,6 +4,7 @@
 
 pub mod client;
 pub mod origin;
+pub mod redis;
 pub mod tidegate;
 pub mod wire;
 
@@ -11,6 +12,7 @@ use std::{future::Future, time::Duration};
 
 pub use client::{Answer, Client, Sent, get};
 pub use origin::{Behaviour, Origin, Seen};
+pub use redis::{Fault, Program, Redis, Wire};
 pub use tidegate::Tidegate;
 
 /// How long a condition may take that should hold at once: long, because machines under test are busy.

@@ -96,7 +96,7 @@ fn next_port() -> u16 {
     20_000 + (spread + NEXT.fetch_add(1, Relaxed)) % 12_000
 }
 
-async fn bind_free() -> (TcpListener, SocketAddr) {
+pub(crate) async fn bind_free() -> (TcpListener, SocketAddr) {
     for _ in 0..1_000 {
         let address = SocketAddr::from((Ipv4Addr::LOCALHOST, next_port()));
         if let Ok(listener) = TcpListener::bind(address).await {

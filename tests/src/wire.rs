@@ -102,7 +102,8 @@ impl<R: AsyncRead + Unpin> Reader<R> {
         Ok(self.buffer.drain(..n).collect())
     }
 
-    async fn line(&mut self) -> io::Result<String> {
+    /// The next line, without its end.
+    pub async fn line(&mut self) -> io::Result<String> {
         loop {
             if let Some(end) = self.buffer.windows(2).position(|w| w == b"\r\n") {
                 let line = String::from_utf8_lossy(&self.buffer[..end]).into_owned();
