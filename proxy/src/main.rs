@@ -5,6 +5,7 @@ use std::process::ExitCode;
 mod cli;
 mod control;
 mod demo;
+mod flags;
 mod lane;
 mod mirror;
 mod net;

@@ -16,7 +16,7 @@ use std::{
 
 use tidegate_admin::{Access, AccessToken, Actor, AdminListener, EventLog, MetricsAccess};
 use tidegate_config::{Config, ListenerId, Role, server::AdminAddress};
-use tidegate_core::{State, compile};
+use tidegate_core::{Moment, State, compile};
 use tokio::{
     sync::{mpsc, oneshot, watch},
     time::{MissedTickBehavior, interval},
@@ -34,10 +34,14 @@ use crate::{
         signals::{Signal, Signals},
         stats::ControlStats,
     },
+    flags::{self, FirstLook, FlagSources},
     lane::{PinKeys, Shared},
     mirror::Mirrors,
     net::{self, BindError, DataPlane, Phase},
-    observe::{logging, metrics::Metrics},
+    observe::{
+        logging,
+        metrics::{self, Metrics},
+    },
     routing::{PASSIVE_QUEUE, PassiveSign, Routing},
     state::{
         FileStore, Loaded, MemoryStore, StateStore, StoreError,
@@ -94,6 +98,9 @@ pub(crate) enum ServeError {
         /// Why not.
         source: io::Error,
     },
+    /// A flag source cannot be read, and the configuration wants it.
+    #[error("flags.require_store: {}: start the store, or set require_store to false", .0.join("; "))]
+    Flags(Vec<String>),
     /// The system does not give what every process needs.
     #[error("cannot {doing}: {source}")]
     System {
@@ -113,7 +120,7 @@ impl ServeError {
     pub(crate) fn exit_code(&self) -> u8 {
         match self {
             Self::Config(_) => 2,
-            Self::Store(_) | Self::Bind(_) | Self::Admin { .. } | Self::System { .. } => 1,
+            Self::Store(_) | Self::Bind(_) | Self::Admin { .. } | Self::Flags(_) | Self::System { .. } => 1,
         }
     }
 
@@ -156,16 +163,25 @@ pub(crate) fn serve(options: ServeOptions) -> Result<(), ServeError> {
     for difference in differences {
         tracing::warn!(%difference, "configuration and saved state differ");
     }
-    let state = Arc::new(state);
-    let workers = net::workers(&config);
-    let routing = Arc::new(Routing::new(compile(&state, None, workers)));
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(CONTROL_THREADS)
         .thread_name("control-io")
         .enable_all()
         .build()
         .map_err(ServeError::system("start the runtime"))?;
-    let parts = Parts { path, config: Arc::new(config), secrets, kept, state, workers, routing };
+    let dir = path.is_some().then(|| config.server.state_dir.clone());
+    let now = Moment { mono: Duration::ZERO, unix_ms: unix_micros() / 1000 };
+    let (state, flags, away) = runtime.block_on(flags::first_look(state, dir, now));
+    if config.flags.require_store && !away.is_empty() {
+        return Err(ServeError::Flags(away));
+    }
+    for problem in away {
+        tracing::warn!(problem, "a flag source is not there: its flags have the values that are remembered");
+    }
+    let state = Arc::new(state);
+    let workers = net::workers(&config);
+    let routing = Arc::new(Routing::new(compile(&state, None, workers)));
+    let parts = Parts { path, config: Arc::new(config), secrets, kept, state, workers, routing, flags };
     let served = runtime.block_on(parts.live(up));
     // What still runs there (look-ups of names, looks at the file) has nothing to finish.
     runtime.shutdown_background();
@@ -222,11 +238,12 @@ struct Parts {
     state: Arc<State>,
     workers: usize,
     routing: Arc<Routing>,
+    flags: FirstLook,
 }
 
 impl Parts {
     async fn live(self, up: Box<dyn FnOnce(Up) + Send>) -> Result<(), ServeError> {
-        let Self { path, config, secrets, kept, state, workers, routing } = self;
+        let Self { path, config, secrets, kept, state, workers, routing, flags } = self;
         let mut signals = Signals::listen().map_err(ServeError::system("listen to signals"))?;
         let admin = bind_admin(&config).await?;
         let (signs, seen) = mpsc::channel(PASSIVE_QUEUE);
@@ -246,6 +263,7 @@ impl Parts {
             stats: Arc::clone(&stats),
         };
         let (control, controller) = controller.start().map_err(ServeError::system("start the control thread"))?;
+        let flags = FlagSources::start(flags, &control, &routing);
         let around = Around {
             control: control.clone(),
             routing: Arc::clone(&routing),
@@ -263,7 +281,10 @@ impl Parts {
         let shown = address.map_or_else(|| address_text(&config.admin.listen), |address| address.to_string());
         tracing::info!(address = %shown, "admin listening");
         let counted = Arc::clone(&stats);
-        let metrics = Metrics::new(shared, vec![Box::new(move || counted.families())]);
+        let followed = Arc::clone(&flags);
+        let further: Vec<metrics::Source> =
+            vec![Box::new(move || counted.families()), Box::new(move || followed.families())];
+        let metrics = Metrics::new(shared, further);
         let process = ProxyProcess {
             routing: Arc::clone(&routing),
             control: control.clone(),
@@ -272,6 +293,7 @@ impl Parts {
             reloader: Arc::clone(&reloader),
             stats: Arc::clone(&stats),
             metrics,
+            flags,
         };
         let router = tidegate_admin::router(Arc::new(process), access(&config, &secrets));
         drop(secrets);

@@ -270,8 +270,10 @@ impl Running {
     fn tell(&self, actor: &Actor, events: &[Event]) {
         let (at, generation) = (self.parts.routing.now().unix_ms, self.parts.state.generation);
         for event in events {
-            if let Event::FailedOver { service, cause, .. } = event {
-                self.parts.stats.failed_over(service, *cause);
+            match event {
+                Event::FailedOver { service, cause, .. } => self.parts.stats.failed_over(service, *cause),
+                Event::FlagInvalid { .. } => drop(self.parts.stats.flags_invalid.fetch_add(1, Relaxed)),
+                _ => {}
             }
             report::log(&self.parts.events.push(at, generation, &actor.0, event.clone()));
         }

@@ -13,7 +13,7 @@ use tidegate_core::{Endpoint, Moment, Service, Snapshot};
 use tokio::time::Instant;
 
 use super::{controller::Control, reload::Reloader, stats::ControlStats};
-use crate::{observe::metrics::Metrics, probe, routing::Routing, state::audit::Audit};
+use crate::{flags::FlagSources, observe::metrics::Metrics, probe, routing::Routing, state::audit::Audit};
 
 /// Probes of one switch that run at the same time.
 const PROBES_AT_ONCE: usize = 32;
@@ -36,6 +36,8 @@ pub(crate) struct ProxyProcess {
     pub(crate) stats: Arc<ControlStats>,
     /// The metrics.
     pub(crate) metrics: Metrics,
+    /// The flag sources.
+    pub(crate) flags: Arc<FlagSources>,
 }
 
 #[async_trait]
@@ -66,8 +68,8 @@ impl Process for ProxyProcess {
         self.reloader.reload(actor, dry_run).await
     }
 
-    async fn write_flags(&self, source: &SourceId, _: FlagWrites) -> Result<Outcome, FlagWriteError> {
-        Err(FlagWriteError::ReadOnly(format!("this process does not write to flag sources, so not to {source}")))
+    async fn write_flags(&self, source: &SourceId, writes: FlagWrites) -> Result<Outcome, FlagWriteError> {
+        self.flags.write(source, writes).await
     }
 
     fn events(&self) -> &EventLog {
@@ -91,6 +93,7 @@ impl Process for ProxyProcess {
         if self.stats.is_unsaved() {
             reasons.push("the state is not saved: a restart would undo the last changes".into());
         }
+        reasons.extend(self.flags.reasons());
         reasons.extend(services_away(&self.routing.load()));
         Readiness { ready: !stopping, reasons }
     }

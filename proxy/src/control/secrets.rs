@@ -51,7 +51,7 @@ pub(crate) fn load(config: &Config) -> Result<Secrets, Vec<Problem>> {
     if problems.is_empty() { Ok(Secrets { tokens, pins }) } else { Err(problems) }
 }
 
-fn read(source: &SecretSource) -> Result<Secret, String> {
+pub(crate) fn read(source: &SecretSource) -> Result<Secret, String> {
     let (text, origin, advice) = match source {
         SecretSource::Env(name) => (
             env::var(name).map_err(|error| match error {

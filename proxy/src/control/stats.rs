@@ -22,6 +22,8 @@ pub(crate) struct ControlStats {
     pub(crate) reloads_rejected: AtomicU64,
     /// Snapshots that were published.
     pub(crate) published: AtomicU64,
+    /// Values of flags that could not be used.
+    pub(crate) flags_invalid: AtomicU64,
     failovers: Mutex<BTreeMap<(ServiceId, &'static str), u64>>,
     unsaved: AtomicBool,
     stopping: AtomicBool,
@@ -51,7 +53,9 @@ impl ControlStats {
         published.add_count(&[], self.published.load(Relaxed));
         let mut unsaved = Family::gauge("state_unsaved", "1 while a restart would undo the last changes.");
         unsaved.add_count(&[], u64::from(self.is_unsaved()));
-        vec![failovers, reloads, published, unsaved]
+        let mut invalid = Family::counter("flags_invalid_total", "Values of flags that could not be used.");
+        invalid.add_count(&[], self.flags_invalid.load(Relaxed));
+        vec![failovers, reloads, published, unsaved, invalid]
     }
 
     /// Says whether what is in force would not outlive a restart.

@@ -4,7 +4,7 @@
 
 use std::fmt::Write as _;
 
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Serialize, de::DeserializeOwned};
 use serde_json::value::RawValue;
 use sha2::{Digest as _, Sha256};
 
@@ -30,9 +30,9 @@ struct SchemaOnly {
 
 /// What a text turned out to be.
 #[derive(Debug)]
-pub(super) enum Decoded {
+pub(crate) enum Decoded<T = Stored> {
     /// Whole.
-    Whole(Box<Stored>),
+    Whole(Box<T>),
     /// Of a later version: not to be guessed at.
     Newer(u64),
     /// Not whole, and why.
@@ -41,17 +41,26 @@ pub(super) enum Decoded {
 
 /// The text form of what is to be stored.
 pub(super) fn encode(stored: &Stored) -> Result<Vec<u8>, StoreError> {
+    seal(stored.saved.generation.0, stored)
+}
+
+/// Reads a text form. Whatever the bytes are, the answer is one of [`Decoded`].
+pub(super) fn decode(text: &[u8]) -> Decoded {
+    unseal(text)
+}
+
+/// The text form of a body that belongs to a generation.
+pub(crate) fn seal<T: Serialize>(generation: u64, body: &T) -> Result<Vec<u8>, StoreError> {
     let bad = |error: serde_json::Error| StoreError::Encode(error.to_string());
-    let body = serde_json::value::to_raw_value(stored).map_err(bad)?;
-    let generation = stored.saved.generation.0;
+    let body = serde_json::value::to_raw_value(body).map_err(bad)?;
     let checksum = checksum(generation, &body);
     let mut text = serde_json::to_vec(&Envelope { schema: SCHEMA, generation, checksum, body }).map_err(bad)?;
     text.push(b'\n');
     Ok(text)
 }
 
-/// Reads a text form. Whatever the bytes are, the answer is one of [`Decoded`].
-pub(super) fn decode(text: &[u8]) -> Decoded {
+/// Reads the text form of a body.
+pub(crate) fn unseal<T: DeserializeOwned>(text: &[u8]) -> Decoded<T> {
     match serde_json::from_slice::<SchemaOnly>(text) {
         Ok(SchemaOnly { schema }) if schema > SCHEMA => return Decoded::Newer(schema),
         Ok(_) => {}
@@ -67,8 +76,8 @@ pub(super) fn decode(text: &[u8]) -> Decoded {
     if envelope.checksum != checksum(envelope.generation, &envelope.body) {
         return Decoded::Damaged("its checksum does not fit its content".into());
     }
-    match serde_json::from_str::<Stored>(envelope.body.get()) {
-        Ok(stored) => Decoded::Whole(Box::new(stored)),
+    match serde_json::from_str::<T>(envelope.body.get()) {
+        Ok(body) => Decoded::Whole(Box::new(body)),
         Err(error) => Decoded::Damaged(format!("its content is not a state: {error}")),
     }
 }

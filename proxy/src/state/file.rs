@@ -172,6 +172,18 @@ pub(crate) fn peek(dir: &Path) -> Result<Option<Saved>, StoreError> {
     damaged.map_or(Ok(None), Err)
 }
 
+/// Replaces a file that no other process writes: after a crash it is what it was or what it should be. Makes its
+/// directory if it is not there.
+pub(crate) fn replace(path: &Path, text: &[u8]) -> Result<(), StoreError> {
+    let dir = path.parent().unwrap_or(Path::new("."));
+    DirBuilder::new().recursive(true).mode(0o700).create(dir).map_err(StoreError::io("make the directory", dir))?;
+    let aside = path.with_extension("tmp");
+    remove(&aside)?;
+    write_new(&aside, text).inspect_err(|_| drop(fs::remove_file(&aside)))?;
+    fs::rename(&aside, path).map_err(StoreError::io("replace", path))?;
+    File::open(dir).and_then(|dir| dir.sync_all()).map_err(StoreError::io("sync the directory", dir))
+}
+
 fn write_new(aside: &Path, text: &[u8]) -> Result<(), StoreError> {
     let mut file = OpenOptions::new()
         .write(true)

@@ -17,7 +17,8 @@ mod memory;
 #[cfg(test)]
 mod conformance;
 
-pub(crate) use file::{FileStore, peek};
+pub(crate) use document::{Decoded, seal, unseal};
+pub(crate) use file::{FileStore, peek, replace};
 pub(crate) use memory::MemoryStore;
 
 /// Changes that are kept beside the state, so that the last ones are as durable as the state itself.
