@@ -1,6 +1,7 @@
 //! The end-to-end tests, in one binary: each starts the real proxy and real origins of its own.
 
 mod failing;
+mod flags;
 mod harness;
 mod lasting;
 mod life;
