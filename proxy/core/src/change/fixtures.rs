@@ -130,6 +130,7 @@ pub(crate) fn file(services: impl IntoIterator<Item = (ServiceId, ServiceSpec)>)
 }
 
 /// A state that tests move through time.
+#[derive(Clone)]
 pub(crate) struct World {
     pub(crate) state: State,
     pub(crate) now: Moment,

@@ -2,8 +2,20 @@
 //!
 //! Never performs an act: says what is to be written down, then what is to be done, and is told what came of it.
 
+pub mod engine;
+pub mod environment;
+pub mod history;
 mod ids;
+pub mod machine;
+pub mod memory;
+pub mod plan;
 pub mod spec;
+pub mod step;
+#[cfg(test)]
+mod testing;
 
+pub use environment::Environment;
 pub use ids::{DeploymentId, DeploymentIdError};
+pub use memory::ServiceMemory;
+pub use plan::{Plan, compile};
 pub use spec::DeploymentSpec;

@@ -64,6 +64,8 @@ pub struct MemberSpec {
     pub image: Option<String>,
     /// Endpoints of the new version; empty: those that the target has.
     pub endpoints: Vec<EndpointSpec>,
+    /// The digest of the version's files. No document says it: whoever can read the files computes it.
+    pub digest: Option<String>,
 }
 
 /// How a deployment goes about it.

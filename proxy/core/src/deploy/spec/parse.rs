@@ -408,6 +408,7 @@ fn member(t: &Table<'_>, variants: bool) -> Option<MemberSpec> {
         version: t.get(&["version"], |node| node.text_or_number()),
         image: t.get(&["image", "artifact"], |node| node.text().map(str::to_owned)),
         endpoints,
+        digest: None,
         service: service?,
     })
 }
