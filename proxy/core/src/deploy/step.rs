@@ -324,6 +324,20 @@ impl Step {
         }
     }
 
+    /// The command that it runs, if it runs one.
+    pub fn command(&self) -> Option<&HookStep> {
+        match self {
+            Self::Hook(hook) => Some(hook),
+            Self::Pause(Pause::Gate(hook, _)) => Some(hook),
+            Self::Pause(Pause::Time(_) | Pause::Manual(_))
+            | Self::Traffic { .. }
+            | Self::Verify(_)
+            | Self::Analyse(_)
+            | Self::Drain(_)
+            | Self::Crown { .. } => None,
+        }
+    }
+
     /// Whether it stops an old version, so that traffic cannot simply go back.
     pub fn stops(&self, target: &TargetId, service: &ServiceId) -> bool {
         matches!(self, Self::Hook(hook)

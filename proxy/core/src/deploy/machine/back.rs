@@ -11,7 +11,7 @@ use crate::{
     deploy::{
         history::Happened,
         memory::Note,
-        step::{HookRole, HookStep, Pause, Releases, Step, UndoStep},
+        step::{HookRole, HookStep, Releases, UndoStep},
     },
 };
 
@@ -45,12 +45,7 @@ impl Work {
     fn end_hook(&mut self) {
         if let State::Running { doing: Doing::Act { op, process, .. }, at } = &self.d.state {
             let (op, process) = (*op, *process);
-            let runs = self
-                .d
-                .plan
-                .steps
-                .get(*at)
-                .is_some_and(|plan| matches!(plan.step, Step::Hook(_) | Step::Pause(Pause::Gate(..))));
+            let runs = self.d.plan.steps.get(*at).is_some_and(|plan| plan.step.command().is_some());
             if runs {
                 self.act(Effect::KillHook { op, process });
             }

@@ -150,9 +150,7 @@ impl Work {
 
     /// Begins a command once more, after it asked for that or after a restart.
     pub(super) fn again(&mut self, at: usize, runs: u32, kill: Option<super::types::Process>, last: Option<Deadline>) {
-        let Some(PlanStep { step: Step::Hook(hook) | Step::Pause(Pause::Gate(hook, _)), .. }) = self.step_at(at) else {
-            return;
-        };
+        let Some(hook) = self.step_at(at).and_then(|plan| plan.step.command().cloned()) else { return };
         let op = self.next_op();
         let until = last.unwrap_or_else(|| Deadline::after(self.now, hook.timeout.saturating_add(GRACE)));
         self.d.state = State::Running { at, doing: Doing::Act { op, runs, until, process: None } };
@@ -191,16 +189,15 @@ impl Work {
     /// What came of the act of a step.
     pub(super) fn acted(&mut self, at: usize, outcome: Outcome) {
         let Some(plan) = self.step_at(at) else { return };
-        match (outcome, &plan.step) {
+        let step = &plan.step;
+        match (outcome, step.command()) {
             (Outcome::Done, _) => self.pass(at),
-            (Outcome::Hook(report), Step::Hook(hook) | Step::Pause(Pause::Gate(hook, _))) => {
-                self.hook_ended(at, &plan, hook, report);
-            }
-            (Outcome::Failed(why) | Outcome::Lost(why), step) => {
+            (Outcome::Hook(report), Some(hook)) => self.hook_ended(at, &plan, hook, report),
+            (Outcome::Failed(why) | Outcome::Lost(why), _) => {
                 let why = Why::new(class(step), format!("{}: {why}", step.name()));
                 self.step_failed(at, plan.task, step.name(), why);
             }
-            (Outcome::Hook(report), step) => {
+            (Outcome::Hook(report), None) => {
                 let why = Why::new(WhyKind::Hook, format!("{}: {}", step.name(), report.end));
                 self.step_failed(at, plan.task, step.name(), why);
             }
@@ -280,7 +277,7 @@ impl Work {
                 self.again(at, runs + 1, None, gate.then_some(last));
             }
             Doing::Act { op, process, .. } => {
-                if let Step::Hook(_) | Step::Pause(Pause::Gate(..)) = plan.step {
+                if plan.step.command().is_some() {
                     self.act(Effect::KillHook { op, process });
                 }
                 let why = format!("{}: there was no answer in time", plan.step.name());
