@@ -3,7 +3,7 @@
 use axum::{Extension, extract::State};
 use tidegate_config::{FlagName, FlagSource, SourceId, SourceSpec};
 use tidegate_core::{
-    Change, Snapshot,
+    Change, Event, Snapshot,
     flags::{Definition, Flag, state::Place},
 };
 
@@ -264,11 +264,34 @@ async fn write(
 ) -> Result<Of<ChangeReply>, Problem> {
     check_fresh(snapshot, conditions)?;
     if conditions.dry_run {
-        let outcome = Outcome { generation: snapshot.generation, events: Vec::new(), saved: true };
+        let events = writes.values.iter().filter_map(|(place, to)| would_be(snapshot, source, place, to.as_deref()));
+        let outcome = Outcome { generation: snapshot.generation, events: events.collect(), saved: true };
         return Ok(Of(outcome.generation, reply(&outcome, conditions)));
     }
     let outcome = app.process.write_flags(source, writes).await?;
     Ok(Of(outcome.generation, reply(&outcome, conditions)))
+}
+
+/// What writing to a place would tell.
+fn would_be(snapshot: &Snapshot, source: &SourceId, place: &FlagPlace, to: Option<&str>) -> Option<Event> {
+    let state = &snapshot.state.flags;
+    let here = |flag: &&std::sync::Arc<Flag>| match place {
+        FlagPlace::Key(key) => {
+            flag.source.named() == Some(source)
+                && state.spec.declared.get(&flag.name).is_some_and(|spec| spec.key == *key)
+        }
+        FlagPlace::Field(field) => flag.name.as_str() == field,
+    };
+    let flag = snapshot.flags.iter().find(here)?;
+    let slot = state.sources.get(source).and_then(|known| known.slots.get(&flag.name));
+    let from = slot.and_then(|slot| slot.good.as_ref()).map(|good| good.text.to_string());
+    (from.as_deref() != to).then(|| Event::FlagChanged {
+        flag: flag.name.clone(),
+        from,
+        to: to.map(str::to_owned),
+        source: source.to_string(),
+        reason: "an operator sets it".into(),
+    })
 }
 
 impl From<FlagWriteError> for Problem {

@@ -204,6 +204,7 @@ async fn a_change_of_a_flag_is_conditional() {
     assert_eq!(api.fake.generation(), generation);
     let reply = api.ok("PUT", "/api/flags/RECENT?dry_run=true", r#"{"value":"on"}"#).await;
     assert_eq!((&reply["dry_run"], &reply["generation"]), (&json!(true), &json!(generation)));
+    assert_eq!((&reply["events"][0]["flag"], &reply["events"][0]["to"]), (&json!("RECENT"), &json!("on")));
     assert!(api.fake.flag_store.lock().unwrap().is_empty());
 }
 

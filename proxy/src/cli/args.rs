@@ -5,6 +5,8 @@ use std::{path::PathBuf, str::FromStr};
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use tidegate_config::{EndpointAddress, ListenerId, MirrorId, ServiceId, TargetId, Weight};
 
+use crate::cli::flag::FlagCommand;
+
 /// Where the admin API is when nothing else is said.
 pub(crate) const DEFAULT_SERVER: &str = "http://127.0.0.1:3091";
 
@@ -86,6 +88,9 @@ pub(crate) enum Command {
     /// Set, remove or show a mirror, which copies requests to a shadow target
     #[command(subcommand)]
     Mirror(MirrorCommand),
+    /// Show, set and override feature flags
+    #[command(subcommand)]
+    Flag(FlagCommand),
     /// Say which target a request would go to, and why, without sending it
     ///
     /// Example: tidegate explain http://shop.example/cart -H 'x-beta: 1'

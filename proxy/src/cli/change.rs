@@ -157,7 +157,7 @@ pub(crate) async fn reload(session: &Session, args: &ReloadArgs) -> Result<(), C
 }
 
 /// What a change did, in words.
-fn words(answer: &Value, colours: Colours) -> String {
+pub(super) fn words(answer: &Value, colours: Colours) -> String {
     let Ok(change) = serde_json::from_value::<ChangeReply>(answer.clone()) else {
         // Of a newer server: shown as it is.
         return format!("{}\n", printable(&answer.to_string()));
@@ -191,11 +191,11 @@ fn target_path(service: &ServiceId, target: &TargetId) -> String {
     format!("{}/targets/{target}", of(service))
 }
 
-fn put(path: String, body: Value) -> Call {
+pub(super) fn put(path: String, body: Value) -> Call {
     Call { method: Method::PUT, path, body: Some(body), if_match: None }
 }
 
-fn delete(path: String) -> Call {
+pub(super) fn delete(path: String) -> Call {
     Call { method: Method::DELETE, path, body: None, if_match: None }
 }
 

@@ -16,6 +16,7 @@ pub(crate) mod describe;
 pub(crate) mod error;
 mod events;
 mod explain;
+mod flag;
 mod init;
 pub(crate) mod output;
 mod read;
@@ -68,6 +69,7 @@ fn run(cli: Cli, token: Option<ValueSource>) -> ExitCode {
         | Command::Restore(_)
         | Command::Target(_)
         | Command::Mirror(_)
+        | Command::Flag(_)
         | Command::Explain(_)
         | Command::Events(_)
         | Command::History(_)
@@ -111,6 +113,7 @@ async fn verb(session: &Session, command: &Command) -> Result<(), CliError> {
         Command::Mirror(MirrorCommand::Set(args)) => change::mirror_set(session, args).await,
         Command::Mirror(MirrorCommand::Remove(args)) => change::mirror_remove(session, args).await,
         Command::Mirror(MirrorCommand::Show(args)) => read::mirror(session, args).await,
+        Command::Flag(command) => flag::run(session, command).await,
         Command::Explain(args) => explain::run(session, args).await,
         Command::Events(args) => events::run(session, args).await,
         Command::History(args) => read::history(session, args).await,
