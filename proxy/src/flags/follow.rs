@@ -45,6 +45,10 @@ pub(crate) enum Told {
     },
 }
 
+/// What was told last of a source, if it was taken. Held from the beginning of a read until that was told, so that nobody
+/// tells what is older than what was told before.
+pub(crate) type Turn = Arc<tokio::sync::Mutex<Option<Told>>>;
+
 /// Whether what was told was taken.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Taken {
@@ -84,8 +88,8 @@ pub(crate) struct Follower {
     pub(crate) known: Arc<Mutex<Known>>,
     /// Makes the next read come at once.
     pub(crate) wake: Arc<Notify>,
-    /// Held from the beginning of a read until it was told.
-    pub(crate) turn: Arc<tokio::sync::Mutex<()>>,
+    /// What was told last.
+    pub(crate) told: Turn,
     /// Who is told.
     pub(crate) listener: Arc<dyn Listener>,
 }
@@ -93,8 +97,6 @@ pub(crate) struct Follower {
 /// What a follower remembers from one link to the next.
 struct Course {
     backoff: Backoff,
-    /// What was told last, if it was taken.
-    told: Option<Told>,
     /// What the log said last of the store's content.
     verdict: Option<Verdict>,
     freshness: Option<Freshness>,
@@ -103,7 +105,7 @@ struct Course {
 impl Follower {
     /// Follows the store until the task is ended.
     pub(crate) async fn run(self) {
-        let mut course = Course { backoff: Backoff::default(), told: None, verdict: None, freshness: None };
+        let mut course = Course { backoff: Backoff::default(), verdict: None, freshness: None };
         let mut place = Place::new(&self.source);
         loop {
             let tried_at = Instant::now();
@@ -117,20 +119,21 @@ impl Follower {
 
     async fn tell_failure(&self, failure: &Failure, course: &mut Course) {
         let told = Told::Down { reason: failure.to_string() };
+        let mut last = self.told.lock().await;
         // A store that moves is looked for at its new place before anybody is alarmed.
         let moves = matches!(failure, Failure::Moved(_)) && course.backoff.is_first();
-        if moves || course.told.as_ref() == Some(&told) {
+        if moves || last.as_ref() == Some(&told) {
             tracing::debug!(source = %self.name, %failure, "the flag source is still away");
             return;
         }
-        match course.told {
+        match *last {
             Some(Told::Down { .. }) => tracing::info!(source = %self.name, %failure, "the flag source is still away"),
             _ => {
                 tracing::warn!(source = %self.name, %failure, "the flag source is away: its flags keep their last values")
             }
         }
         if self.listener.tell(told.clone()).await == Taken::Yes {
-            course.told = Some(told);
+            *last = Some(told);
         }
     }
 
@@ -147,33 +150,33 @@ impl Follower {
         }
         let mut reader = Reader::new(&self.wanted);
         loop {
-            let turn = self.turn.lock().await;
+            let mut told = self.told.lock().await;
             let begun = Instant::now();
             let peer = link.peer;
             let (found, stayed) = tokio::join!(reader.read(&mut link), place.check(peer));
             match stayed.and(found) {
-                Ok(found) => self.take(found, course).await,
+                Ok(found) => self.take(found, course, &mut told).await,
                 Err(failure) => return failure,
             }
             self.listener.note_read();
-            drop(turn);
+            drop(told);
             course.backoff = Backoff::default();
             self.pause(begun.elapsed(), place, &link).await;
         }
     }
 
-    async fn take(&self, found: FoundThere, course: &mut Course) {
+    async fn take(&self, found: FoundThere, course: &mut Course, last: &mut Option<Told>) {
         let verdict = self.known.lock().unwrap_or_else(PoisonError::into_inner).judge(&found);
         if course.verdict.replace(verdict) != Some(verdict) {
             self.act_on(verdict).await;
         }
         let reading = reading(found, verdict);
-        if matches!(&course.told, Some(Told::Read(last)) if **last == reading) {
+        if matches!(last, Some(Told::Read(last)) if **last == reading) {
             return;
         }
-        let was_down = matches!(course.told, Some(Told::Down { .. }));
+        let was_down = matches!(last, Some(Told::Down { .. }));
         let told = Told::Read(Arc::new(reading));
-        course.told = (self.listener.tell(told.clone()).await == Taken::Yes).then_some(told);
+        *last = (self.listener.tell(told.clone()).await == Taken::Yes).then_some(told);
         if was_down {
             tracing::info!(source = %self.name, "the flag source is back");
         }

@@ -7,7 +7,7 @@ use tidegate_config::{SourceId, SourceSpec};
 use tidegate_core::{Change, flags::SourceReport};
 
 use super::{
-    follow,
+    follow::{self, Told},
     place::Place,
     sources::FlagSources,
     write::{self, Marking},
@@ -37,15 +37,19 @@ impl FlagSources {
             commands.push(write::mark(&job.wanted.marker, &follow::id_of(&known), Marking::Confirmed));
         }
         let unreachable = |_| FlagWriteError::Unreachable("it is being read, and does not answer".into());
-        let turn = self.turn_of(id);
+        let told = self.told_of(id);
         // What was read before the write must not be told after it.
-        let _turn = tokio::time::timeout(TURN, turn.lock()).await.map_err(unreachable)?;
+        let mut told = tokio::time::timeout(TURN, told.lock()).await.map_err(unreachable)?;
         let error = |failure| write::error(&failure);
         let mut link = Place::new(store).open(None).await.map_err(error)?;
         write::run(&mut link, commands).await.map_err(error)?;
-        let reading = follow::look(&mut link, &job.wanted, &known).await.map_err(error)?;
-        let change = Change::Readings { source: id.clone(), report: SourceReport::Read(Arc::new(reading)) };
+        let reading = Arc::new(follow::look(&mut link, &job.wanted, &known).await.map_err(error)?);
+        let change = Change::Readings { source: id.clone(), report: SourceReport::Read(Arc::clone(&reading)) };
         let submission = Submission { change, expected: None, dry_run: false, actor: writes.actor };
-        Ok(self.control().submit(submission).await?)
+        // Should whoever asks be gone now, the next read is told whatever it finds.
+        *told = None;
+        let outcome = self.control().submit(submission).await?;
+        *told = Some(Told::Read(reading));
+        Ok(outcome)
     }
 }

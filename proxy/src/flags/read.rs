@@ -319,7 +319,8 @@ fn pairs_of(values: Vec<Value>) -> Vec<(Value, Value)> {
     std::iter::from_fn(|| Some((values.next()?, values.next()?))).collect()
 }
 
-/// How a hash is to be fetched.
+/// How a hash is to be fetched. A field that grows between this question and the fetch is fetched once; the bound of an
+/// answer holds all the same.
 enum Size {
     /// At once.
     Small,

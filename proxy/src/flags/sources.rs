@@ -26,7 +26,7 @@ use tokio::{sync::Notify, task::JoinSet, time::sleep};
 use super::{
     document::{self, DocumentFollower},
     failure::Failure,
-    follow::{self, Follower, Listener, Taken, Told},
+    follow::{self, Follower, Listener, Taken, Told, Turn},
     link::Freshness,
     marker::{self, Known},
     memory::{self, Remembered, RememberedSource},
@@ -137,7 +137,7 @@ async fn look(job: &Job, known: &Mutex<Known>) -> Result<Reading, Failure> {
 struct Followed {
     job: Job,
     tracking: Arc<AtomicBool>,
-    turn: Arc<tokio::sync::Mutex<()>>,
+    told: Turn,
     /// Ends with this.
     _task: JoinSet<()>,
 }
@@ -202,7 +202,7 @@ impl FlagSources {
 
     fn follow(&self, id: &SourceId, job: Job) -> Followed {
         let tracking = Arc::new(AtomicBool::new(false));
-        let turn = Arc::<tokio::sync::Mutex<()>>::default();
+        let told = Turn::default();
         let teller: Arc<dyn Listener> = Arc::new(Teller {
             id: id.clone(),
             control: self.control.clone(),
@@ -219,7 +219,7 @@ impl FlagSources {
                     poll: job.poll,
                     known: self.known_of(id),
                     wake: Arc::new(Notify::new()),
-                    turn: Arc::clone(&turn),
+                    told: Arc::clone(&told),
                     listener: Arc::clone(&teller),
                 };
                 task.spawn(for_ever(teller, move || follower.clone().run()));
@@ -229,7 +229,7 @@ impl FlagSources {
                 task.spawn(for_ever(teller, move || follower.clone().run()));
             }
         }
-        Followed { job, turn, tracking, _task: task }
+        Followed { job, told, tracking, _task: task }
     }
 
     /// Writes what is known whenever it changed.
@@ -285,9 +285,9 @@ impl FlagSources {
         lock(&self.followed).get(id).map(|followed| followed.job.clone())
     }
 
-    /// Held by whoever reads a source until it told what it read.
-    pub(super) fn turn_of(&self, id: &SourceId) -> Arc<tokio::sync::Mutex<()>> {
-        lock(&self.followed).get(id).map(|followed| Arc::clone(&followed.turn)).unwrap_or_default()
+    /// What was told last of a source.
+    pub(super) fn told_of(&self, id: &SourceId) -> Turn {
+        lock(&self.followed).get(id).map(|followed| Arc::clone(&followed.told)).unwrap_or_default()
     }
 
     /// By what a source is known.

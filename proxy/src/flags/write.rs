@@ -67,9 +67,8 @@ pub(super) async fn run(link: &mut Link, commands: Vec<Cmd>) -> Result<(), Failu
 pub(super) fn error(failure: &Failure) -> FlagWriteError {
     let text = failure.to_string();
     match failure {
-        Failure::ReadOnly | Failure::Denied(_) | Failure::Credentials | Failure::Refused(_) => {
-            FlagWriteError::Refused(text)
-        }
+        Failure::Denied(_) | Failure::Refused(_) => FlagWriteError::Refused(text),
+        // Another try may meet another store, or the same one when it is well again.
         _ => FlagWriteError::Unreachable(text),
     }
 }

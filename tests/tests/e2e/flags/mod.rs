@@ -1,6 +1,7 @@
 //! Flags in real stores: how soon traffic follows them, and that it never suffers from the store.
 
 mod freshness;
+mod operate;
 mod outage;
 mod start;
 mod stores;
