@@ -9,11 +9,11 @@ use pingora_error::{Error, ErrorType, Result};
 use pingora_http::{RequestHeader, ResponseHeader};
 use pingora_proxy::Session;
 use tidegate_config::Host;
-use tidegate_core::{Endpoint, Reject, Visitor};
+use tidegate_core::{Endpoint, Reject, RequestHead, Subject, Visitor, Who};
 
 use super::{
     arrive::content_length,
-    context::{Ctx, Handshake},
+    context::{Ctx, Handshake, Route},
     finish,
     headers::{self, Origin, VisitorCookie},
     peer::{self, Use},
@@ -79,12 +79,41 @@ pub(super) fn request_head(
         head.insert_header(header::HOST, host_of(endpoint))?;
     }
     headers::set_target(head, route.forward.strip);
+    if route.snapshot.flags.sends_headers() {
+        tell_flags(original, head, host.unwrap_or_default(), client, route, shared)?;
+    }
     if !is_copy && !ctx.upgrade && route.forward.mirrors != 0 {
         let body = body_kind(session);
         ctx.copies.begin(&shared.mirrors, route, head, body, &id);
     }
     ctx.request_id = Some(id);
     Ok(())
+}
+
+/// Tells the endpoint the flags that are meant for it, as they are for this request's visitor.
+fn tell_flags(
+    original: &RequestHeader,
+    head: &mut RequestHeader,
+    host: &str,
+    client: &Client,
+    route: &Route,
+    shared: &Shared,
+) -> Result<()> {
+    let (Some(service), Some(target)) = (route.service(), route.target()) else { return Ok(()) };
+    let seen = RequestHead {
+        listener: client.listener,
+        method: &original.method,
+        host,
+        path: original.uri.path(),
+        query: original.uri.query(),
+        headers: &original.headers,
+        client: Some(client.address.ip().to_canonical()),
+        unix_s: shared.routing.now().unix_ms / 1000,
+        pin_authorised: false,
+    };
+    let who = Who::of(service.sticky.as_ref(), &seen, &route.forward.visitor);
+    let subject = Subject::Request { head: &seen, visitor: who.as_bytes() };
+    headers::tell_flags(head, &route.snapshot.flags, &service.id, &target.id, &subject)
 }
 
 /// The host of a request whose client named none.

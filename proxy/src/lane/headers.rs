@@ -8,9 +8,9 @@ use std::net::IpAddr;
 use http::{HeaderMap, HeaderName, HeaderValue, Uri, Version, header, uri::PathAndQuery};
 use pingora_error::Result;
 use pingora_http::{RequestHeader, ResponseHeader};
-use tidegate_config::Network;
+use tidegate_config::{Network, ServiceId, TargetId};
 use tidegate_core::{
-    Visitor, VisitorText,
+    FlagTable, Subject, Visitor, VisitorText,
     decide::{PIN_COOKIE, PIN_HEADER},
 };
 
@@ -97,6 +97,19 @@ pub(super) fn to_endpoint(
     };
     head.insert_header(REQUEST_ID, id.clone())?;
     Ok(id)
+}
+
+/// Tells the endpoint the flags that are sent to its target. A client's own copies never pass, whoever it is and
+/// whether or not the flag goes to this target.
+pub(super) fn tell_flags(
+    head: &mut RequestHeader,
+    flags: &FlagTable,
+    service: &ServiceId,
+    target: &TargetId,
+    subject: &Subject<'_>,
+) -> Result<()> {
+    remove(head, |name| flags.owns_header(name));
+    flags.headers(service, target, subject).try_for_each(|(name, value)| head.insert_header(name, value))
 }
 
 /// Whether a client's header is not passed on: a claim about the client, or a word to us.

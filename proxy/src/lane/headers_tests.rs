@@ -188,3 +188,38 @@ fn only_a_new_visitor_gets_a_cookie() {
     assert_eq!(set_cookie(&Visitor::New(15), &cookie(Security::Clear)).unwrap(), text);
     assert_eq!(set_cookie(&Visitor::New(15), &cookie(Security::Tls)).unwrap(), &format!("{text}; Secure"));
 }
+
+#[test]
+fn only_the_proxy_tells_flags() {
+    let text = "service.web.target.blue.endpoints = [\"127.0.0.1:1\"]
+        [flags.flag.RECENT]
+        header = true
+        [flags.flag.other]
+        header = true
+        targets = [\"blue\"]
+        [flags.values]
+        RECENT = \"on\"";
+    let config = tidegate_config::parse(text).unwrap();
+    let flags = FlagTable::new(&tidegate_core::flags::FlagState::declared(&config.flags), None);
+    let forged = [("x-flag-recent", "a"), ("x_flag_recent", "b"), ("X-Flag-Other", "c"), ("x-flag-nobody", "d")];
+    let mut head = request("GET", "/", &forged);
+    let seen = tidegate_core::RequestHead {
+        listener: tidegate_core::ListenerIdx(0),
+        method: &http::Method::GET,
+        host: "",
+        path: "/",
+        query: None,
+        headers: &HeaderMap::new(),
+        client: None,
+        unix_s: 0,
+        pin_authorised: false,
+    };
+    let subject = Subject::Request { head: &seen, visitor: None };
+    let green = TargetId::parse("green").unwrap();
+    tell_flags(&mut head, &flags, &ServiceId::parse("web").unwrap(), &green, &subject).unwrap();
+    assert_eq!(values(&head.headers, "x-flag-recent"), ["on"]);
+    for gone in ["x_flag_recent", "x-flag-other"] {
+        assert_eq!(values(&head.headers, gone), Vec::<&str>::new(), "{gone}");
+    }
+    assert_eq!(values(&head.headers, "x-flag-nobody"), ["d"]);
+}
