@@ -33,6 +33,7 @@ pub mod state;
 pub mod stats;
 #[cfg(test)]
 mod testing;
+pub mod time;
 pub mod visitor;
 
 pub use change::{Applied, Change, ChangeError, Release, ReleaseCause, apply};

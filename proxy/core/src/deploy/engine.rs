@@ -4,6 +4,7 @@
 //! is written down first, and what is done then.
 
 mod admit;
+mod group;
 #[cfg(test)]
 mod tests;
 
@@ -18,6 +19,7 @@ use super::{
     ids::DeploymentId,
     machine::{self, Command, Deployment, Effect, Input, Refusal, State, Stepped, Write},
     memory::{HealthEntry, Note, ServiceMemory},
+    stage::{Bracket, Stages},
 };
 use crate::{
     change::HealthReport,
@@ -32,6 +34,8 @@ pub struct World<'a> {
     pub services: &'a BTreeMap<ServiceId, Arc<ServiceState>>,
     /// How their environments are handled; a service that is absent here has no commands.
     pub environments: &'a BTreeMap<ServiceId, Environment>,
+    /// The stages.
+    pub stages: &'a Stages,
 }
 
 /// All deployments, and what is remembered of the services.
@@ -39,6 +43,7 @@ pub struct World<'a> {
 pub struct Engine {
     deployments: BTreeMap<DeploymentId, Arc<Deployment>>,
     memory: BTreeMap<ServiceId, Arc<ServiceMemory>>,
+    brackets: BTreeMap<String, Arc<Bracket>>,
 }
 
 /// One entry of the journal: a whole value, so that the last one of its kind and name is all that counts.
@@ -56,6 +61,16 @@ pub enum Record {
         service: ServiceId,
         /// What is remembered.
         memory: Arc<ServiceMemory>,
+    },
+    /// A bracket.
+    Bracket {
+        /// The bracket.
+        bracket: Arc<Bracket>,
+    },
+    /// A bracket that is no longer kept.
+    ForgottenBracket {
+        /// The bracket.
+        name: String,
     },
     /// A deployment that is no longer kept.
     Forgotten {
@@ -89,6 +104,12 @@ impl Engine {
                 Record::Memory { service, memory } => {
                     engine.memory.insert(service, memory);
                 }
+                Record::Bracket { bracket } => {
+                    engine.brackets.insert(bracket.name.clone(), bracket);
+                }
+                Record::ForgottenBracket { name } => {
+                    engine.brackets.remove(&name);
+                }
                 Record::Forgotten { id } => {
                     engine.deployments.remove(&id);
                 }
@@ -102,7 +123,9 @@ impl Engine {
         let memory = self.memory.iter();
         let memory = memory.map(|(id, memory)| Record::Memory { service: id.clone(), memory: Arc::clone(memory) });
         let deployments = self.deployments.values();
-        memory.chain(deployments.map(|d| Record::Deployment { deployment: Arc::clone(d) })).collect()
+        let brackets = self.brackets.values().map(|bracket| Record::Bracket { bracket: Arc::clone(bracket) });
+        let deployments = deployments.map(|d| Record::Deployment { deployment: Arc::clone(d) });
+        memory.chain(brackets).chain(deployments).collect()
     }
 
     /// A deployment.
@@ -124,6 +147,16 @@ impl Engine {
     pub fn active(&self, service: &ServiceId) -> Option<&Arc<Deployment>> {
         let of = |d: &&Arc<Deployment>| d.is_active() && d.spec.members.iter().any(|m| m.service == *service);
         self.deployments.values().find(of)
+    }
+
+    /// A bracket.
+    pub fn bracket(&self, name: &str) -> Option<&Arc<Bracket>> {
+        self.brackets.get(name)
+    }
+
+    /// All brackets.
+    pub fn brackets(&self) -> impl Iterator<Item = &Arc<Bracket>> {
+        self.brackets.values()
     }
 
     /// The moment (monotonic) at which [`Engine::tick`] has something to do.
@@ -290,6 +323,8 @@ struct Draft<'a> {
     now: Moment,
     write: Write,
     changed: Vec<DeploymentId>,
+    bracketed: Vec<String>,
+    gone_brackets: Vec<String>,
     forgotten: Vec<DeploymentId>,
     remembered: Vec<ServiceId>,
     effects: Vec<(DeploymentId, Effect)>,
@@ -303,6 +338,8 @@ impl<'a> Draft<'a> {
             now,
             write: Write::No,
             changed: Vec::new(),
+            bracketed: Vec::new(),
+            gone_brackets: Vec::new(),
             forgotten: Vec::new(),
             remembered: Vec::new(),
             effects: Vec::new(),
@@ -322,8 +359,13 @@ impl<'a> Draft<'a> {
             .changed
             .iter()
             .filter_map(|id| Some(Record::Deployment { deployment: Arc::clone(self.engine.deployments.get(id)?) }));
+        let brackets = self
+            .bracketed
+            .iter()
+            .filter_map(|name| Some(Record::Bracket { bracket: Arc::clone(self.engine.brackets.get(name)?) }));
+        let gone = self.gone_brackets.iter().map(|name| Record::ForgottenBracket { name: name.clone() });
         let forgotten = self.forgotten.iter().map(|id| Record::Forgotten { id: id.clone() });
-        let records = memory.chain(deployments).chain(forgotten).collect();
+        let records = memory.chain(brackets).chain(deployments).chain(forgotten).chain(gone).collect();
         Decision { records, engine: self.engine, write: self.write, effects: self.effects }
     }
 
@@ -338,6 +380,7 @@ impl<'a> Draft<'a> {
         let over = was_active && !stepped.deployment.is_active();
         self.take(id, stepped);
         if over {
+            self.promote(id);
             self.begin_queued();
         }
         Ok(())
@@ -354,6 +397,7 @@ impl<'a> Draft<'a> {
             (Write::Required, _) | (_, Write::Required) => Write::Required,
             (Write::No, Write::No) => Write::No,
         };
+        self.follow(&deployment);
         self.engine.deployments.insert(id.clone(), Arc::new(deployment));
         for (service, note) in notes {
             self.note(&service, note);

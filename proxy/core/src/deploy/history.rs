@@ -6,6 +6,7 @@ use serde::{Deserialize, Serialize};
 use tidegate_config::{ServiceId, TargetId};
 
 use super::{
+    ids::DeploymentId,
     machine::{HookReport, Judged, PauseReason, Why},
     step::{HookRole, Task},
 };
@@ -131,6 +132,20 @@ pub enum Happened {
     Recovered {
         /// What is done about it.
         how: String,
+    },
+    /// The next stage got the same versions.
+    Promoted {
+        /// The stage.
+        stage: String,
+        /// The deployment there.
+        deployment: DeploymentId,
+    },
+    /// The next stage did not get them.
+    PromotionFailed {
+        /// The stage.
+        stage: String,
+        /// Why.
+        reason: String,
     },
     /// It is over.
     Finished {

@@ -7,6 +7,8 @@
 mod back;
 mod command;
 mod forward;
+#[cfg(test)]
+mod properties;
 mod recover;
 #[cfg(test)]
 mod tests;
@@ -96,6 +98,7 @@ pub fn step(deployment: &Deployment, input: Input, now: Moment) -> Result<Steppe
         Input::Judged { service, judged } => work.judged(service, judged),
         Input::TargetDown { service, target, reason } => work.target_down(&service, &target, &reason),
         Input::Superseded => work.superseded(),
+        Input::Promoted { stage, outcome } => work.promoted(stage, outcome),
         Input::Tick => work.tick(),
     }
     Ok(work.finish())
@@ -227,6 +230,13 @@ impl Work {
             | State::Failed { .. }
             | State::Cancelled => {}
         }
+    }
+
+    fn promoted(&mut self, stage: String, outcome: Result<DeploymentId, String>) {
+        self.tell(match outcome {
+            Ok(deployment) => super::history::Happened::Promoted { stage, deployment },
+            Err(reason) => super::history::Happened::PromotionFailed { stage, reason },
+        });
     }
 
     /// Another deployment of a service begins: what is kept for a rollback is that one's now.

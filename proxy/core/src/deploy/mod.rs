@@ -2,6 +2,8 @@
 //!
 //! Never performs an act: says what is to be written down, then what is to be done, and is told what came of it.
 
+pub mod cloudevent;
+pub mod diagnose;
 pub mod engine;
 pub mod environment;
 pub mod history;
@@ -9,10 +11,13 @@ mod ids;
 pub mod machine;
 pub mod memory;
 pub mod plan;
+pub mod shadow;
 pub mod spec;
+pub mod stage;
 pub mod step;
 #[cfg(test)]
 mod testing;
+pub mod view;
 
 pub use environment::Environment;
 pub use ids::{DeploymentId, DeploymentIdError};

@@ -8,7 +8,7 @@ mod value;
 
 use std::{collections::BTreeMap, fmt, time::Duration};
 
-pub use parse::parse;
+pub use parse::{parse, parse_template};
 pub use read::SpecProblem;
 use serde::{Deserialize, Serialize};
 use tidegate_config::{EndpointSpec, ServiceId, TargetId, Weight};
@@ -19,6 +19,10 @@ pub use value::Value;
 pub struct DeploymentSpec {
     /// A name for people.
     pub name: Option<String>,
+    /// The project, for people and events.
+    pub project: Option<String>,
+    /// The stage that its services are in.
+    pub stage: Option<String>,
     /// The services, at least one and none twice; several are released together.
     pub members: Vec<MemberSpec>,
     /// How.

@@ -268,14 +268,13 @@ impl Work {
         let State::Running { doing, .. } = &self.d.state else { return };
         match doing.clone() {
             Doing::Wait { .. } => self.pass(at),
-            Doing::Again { runs, last, .. } if last.is_over(self.now) => {
-                let why = Why::new(class(&plan.step), format!("{}: not yet, {runs} times", plan.step.name()));
+            Doing::Again { last, .. } if last.is_over(self.now) => {
+                let why =
+                    Why::new(class(&plan.step), format!("{}: not yet, until its time was over", plan.step.name()));
                 self.step_failed(at, plan.task, plan.step.name(), why);
             }
-            Doing::Again { runs, last, .. } => {
-                let gate = matches!(plan.step, Step::Pause(_));
-                self.again(at, runs + 1, None, gate.then_some(last));
-            }
+            // It asked for that, so it is no second attempt.
+            Doing::Again { runs, last, .. } => self.again(at, runs, None, Some(last)),
             Doing::Act { op, process, .. } => {
                 if plan.step.command().is_some() {
                     self.act(Effect::KillHook { op, process });

@@ -400,6 +400,13 @@ pub enum Input {
     },
     /// Another deployment of one of its services begins.
     Superseded,
+    /// The next stage got its versions, or did not.
+    Promoted {
+        /// The stage.
+        stage: String,
+        /// The deployment there, or why there is none.
+        outcome: Result<DeploymentId, String>,
+    },
     /// Time passed.
     Tick,
 }

@@ -75,7 +75,29 @@ const TEST_ALPHA: f64 = 0.05;
 pub fn parse(document: &Value) -> Result<DeploymentSpec, Vec<SpecProblem>> {
     let report = Report::default();
     let root = Node { report: &report, path: String::new(), value: document };
-    let spec = root.table().and_then(|table| deployment(&table));
+    let spec = root.table().map(|table| {
+        let (strategy, named) = strategy(&table);
+        let members = members(&table, strategy.as_ref()).unwrap_or_default();
+        deployment(&table, members, strategy, named)
+    });
+    outcome(spec, report)
+}
+
+/// Reads what the deployments of a stage have in common: everything but services and versions.
+///
+/// # Errors
+/// Everything that is wrong with it.
+pub fn parse_template(document: &Value) -> Result<DeploymentSpec, Vec<SpecProblem>> {
+    let report = Report::default();
+    let root = Node { report: &report, path: String::new(), value: document };
+    let spec = root.table().map(|table| {
+        let (strategy, named) = strategy(&table);
+        deployment(&table, Vec::new(), strategy, named)
+    });
+    outcome(spec, report)
+}
+
+fn outcome(spec: Option<DeploymentSpec>, report: Report) -> Result<DeploymentSpec, Vec<SpecProblem>> {
     let problems = report.finish();
     match spec {
         Some(spec) if problems.is_empty() => Ok(spec),
@@ -83,15 +105,20 @@ pub fn parse(document: &Value) -> Result<DeploymentSpec, Vec<SpecProblem>> {
     }
 }
 
-fn deployment(t: &Table<'_>) -> Option<DeploymentSpec> {
+fn deployment(
+    t: &Table<'_>,
+    members: Vec<MemberSpec>,
+    strategy: Option<Strategy>,
+    named: &'static str,
+) -> DeploymentSpec {
     let name = t.get(&["name"], |node| node.text().map(str::to_owned));
-    let (strategy, named) = strategy(t);
-    let members = members(t, strategy.as_ref());
     let blind = matches!(strategy, Some(Strategy::Blind));
     let test = matches!(strategy, Some(Strategy::AbTesting { .. }));
     let spec = DeploymentSpec {
         name,
-        members: members.unwrap_or_default(),
+        project: t.get(&["project"], |node| node.text().map(str::to_owned)),
+        stage: t.get(&["stage"], |node| node.text().map(str::to_owned)),
+        members,
         hooks: hooks(t),
         pre_order: t.get(&["pre_order"], pre_order).unwrap_or_default(),
         health: health(t, named),
@@ -114,7 +141,7 @@ fn deployment(t: &Table<'_>) -> Option<DeploymentSpec> {
         strategy: strategy.unwrap_or(Strategy::Recreate),
     };
     t.finish(|key| STRATEGY_KEYS.contains(&key).then(|| format!("strategy {named} has no use for it: leave it out")));
-    Some(spec)
+    spec
 }
 
 fn strategy(t: &Table<'_>) -> (Option<Strategy>, &'static str) {
