@@ -6,6 +6,7 @@
 //! the call reads a snapshot or submits a change, and answers with the shapes of [`dto`] or a [`problem`].
 
 pub mod access;
+pub mod deployments;
 pub mod dto;
 pub mod events;
 mod guard;
@@ -17,6 +18,7 @@ mod routes;
 pub mod serve;
 
 pub use access::{Access, AccessToken, MetricsAccess};
+pub use deployments::{Deployments, Measured, Order, OrderError, Placed};
 pub use events::{EventLog, Recorded};
 pub use process::{
     Actor, AuditEntry, FlagPlace, FlagWriteError, FlagWrites, Outcome, Probed, Process, Readiness, ReloadError,
