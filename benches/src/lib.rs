@@ -4,10 +4,15 @@ use std::{collections::BTreeMap, fmt::Debug, str::FromStr, sync::Arc, time::Dura
 
 use http::{HeaderMap, HeaderName, HeaderValue, Method};
 use tidegate_config::{
-    EndpointSpec, HealthPolicy, Match, Retry, RouteHost, RouteSpec, RuleSpec, ServiceId, ServiceSpec, Split, Sticky,
-    TargetId, TargetSpec, TextMatch, Timeouts, Weight,
+    EndpointSpec, FlagCondition, FlagName, FlagSource, FlagSpec, FlagType, FlagValue, Flags, HealthPolicy, Match,
+    Retry, RouteHost, RouteSpec, RuleSpec, ServiceId, ServiceSpec, SourceSpec, Split, Sticky, TargetId, TargetSpec,
+    TextMatch, Timeouts, Weight,
 };
-use tidegate_core::{Draw, Generation, ListenerIdx, RequestHead, ServiceState, State, Wanted, stats::Worker};
+use tidegate_core::{
+    Change, Draw, Generation, ListenerIdx, RequestHead, ServiceState, State, Wanted,
+    flags::{FlagState, Found, Reading, SourceReport},
+    stats::Worker,
+};
 
 /// Services of the large scene.
 pub const SERVICES: usize = 10_000;
@@ -82,6 +87,53 @@ pub fn with_rules(mut service: ServiceSpec) -> ServiceSpec {
     ];
     service.rules = rules.into_iter().map(|when| RuleSpec { when, to: id("blue") }).collect();
     service
+}
+
+/// Flags of the scene with flags, all in one store.
+pub const FLAGS: usize = 10_000;
+/// Rules of its service, each on another flag.
+pub const FLAG_RULES: usize = 1_000;
+/// A value whose targeting looks at a header, and is off for [`Request::new`].
+pub const TARGETED: &str = r#"{"variants":{"on":true,"off":false},"defaultVariant":"off",
+    "targeting":{"if":[{"==":[{"var":"headers.x-plan"},"gold"]},"on",null]}}"#;
+
+/// Gives every service 1,000 rules on flags, and the state 10,000 flags with this value.
+#[must_use]
+pub fn with_flags(mut state: State, value: &str) -> State {
+    let flag = |n: usize| id::<FlagName>(&format!("flag-{n}"));
+    let spec = FlagSpec {
+        kind: FlagType::Boolean,
+        default: Some(FlagValue::Boolean(false)),
+        key: String::new(),
+        source: FlagSource::Named(id("main")),
+        header: None,
+    };
+    let file = SourceSpec::File("flags.json".into());
+    let flags = Flags {
+        sources: [(id("main"), file)].into(),
+        declared: (0..FLAGS).map(|n| (flag(n), FlagSpec { key: format!("flag-{n}"), ..spec.clone() })).collect(),
+        values: (0..FLAGS).map(|n| (flag(n), value.to_owned())).collect(),
+        ..Flags::default()
+    };
+    state.flags = Arc::new(FlagState::declared(&flags));
+    let rule = |n: usize| {
+        // Spread over all flags, as over the memory that they lie in.
+        let condition = FlagCondition { name: flag(n * 7919 % FLAGS), is: None };
+        RuleSpec { when: Match { flag: Some(condition), ..Match::default() }, to: id("blue") }
+    };
+    for service in state.services.values_mut() {
+        let service = Arc::make_mut(service);
+        Arc::make_mut(&mut service.spec).rules = (0..FLAG_RULES).map(rule).collect();
+    }
+    state
+}
+
+/// What is read of the store when the first flag has this value and all others are off.
+pub fn read_again(first: &str) -> Change {
+    let value = |n: usize| if n == 0 { first } else { "off" };
+    let keys = (0..FLAGS).map(|n| (format!("flag-{n}"), Found::Text(value(n).into()))).collect();
+    let reading = Reading { keys, marked: true, ..Reading::default() };
+    Change::Readings { source: id("main"), report: SourceReport::Read(Arc::new(reading)) }
 }
 
 /// Where the routes of the large scene are.

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use tidegate_benches::{Layout, Request, draw, many, one, state, sticky, url_for, with_rules};
+use tidegate_benches::{Layout, Request, draw, many, one, state, sticky, url_for, with_flags, with_rules};
 use tidegate_config::ServiceSpec;
 use tidegate_core::{Plan, compile, decide};
 
@@ -40,6 +40,17 @@ fn deciding_for_one_service_allocates_nothing() {
 #[test]
 fn sticky_decisions_with_rules_allocate_nothing() {
     check([with_rules(sticky(one()))], &requests());
+}
+
+#[test]
+fn a_thousand_rules_on_flags_allocate_nothing() {
+    for value in ["on", "off", "50%"] {
+        let snapshot = compile(&Arc::new(with_flags(state([sticky(one())]), value)), None, 2);
+        let request = Request::new("www.example.com", "/products/42");
+        let head = request.head();
+        let counted = allocation_counter::measure(|| drop(std::hint::black_box(decide(&snapshot, &head, draw(1)))));
+        assert_eq!(counted.count_total, 0, "{value}");
+    }
 }
 
 #[test]
