@@ -1,6 +1,6 @@
 //! What the admin API needs of the deployment engine that runs in the process.
 
-use std::sync::Arc;
+use std::{collections::BTreeSet, sync::Arc};
 
 use async_trait::async_trait;
 use serde::Serialize;
@@ -133,6 +133,8 @@ pub trait Deployments: Send + Sync + 'static {
     fn engine(&self) -> Arc<Engine>;
     /// The stages of the configuration.
     fn stages(&self) -> Arc<Stages>;
+    /// The names of the commands that the configuration has: all that a document may name that comes from afar.
+    fn hook_names(&self) -> BTreeSet<String>;
     /// Carries an order out, or in a dry run only says what would become of it.
     async fn place(&self, order: Order, dry_run: bool, actor: Actor) -> Result<Placed, OrderError>;
     /// What was counted for a deployment, by service and target; empty when it is not known or nothing was watched.

@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 use tidegate_config::{EndpointAddress, ServiceId, SourceId, TargetId};
 use tidegate_core::{Change, ChangeError, Event, Generation, Moment, Snapshot};
 
-use crate::events::EventLog;
+use crate::{deployments::Deployments, events::EventLog};
 
 /// Who asks for a change: a token's name, `anonymous` without tokens, or a part of the process (`health`, `file`).
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -160,6 +160,8 @@ pub trait Process: Send + Sync + 'static {
     /// Writes into a flag source outside of the process, reads it again, and submits what it read as a change by the
     /// one who asks; what becomes of that change is the answer.
     async fn write_flags(&self, source: &SourceId, writes: FlagWrites) -> Result<Outcome, FlagWriteError>;
+    /// The deployment engine.
+    fn deployments(&self) -> &dyn Deployments;
     /// The events.
     fn events(&self) -> &EventLog;
     /// The newest lines of the audit log, newest first.

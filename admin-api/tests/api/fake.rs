@@ -12,8 +12,8 @@ use std::{
 use async_trait::async_trait;
 use serde_json::{Value, json};
 use tidegate_admin::{
-    Actor, AuditEntry, EventLog, FlagPlace, FlagWriteError, FlagWrites, Outcome, Probed, Process, Readiness,
-    ReloadError, Submission, SubmitError,
+    Actor, AuditEntry, Deployments, EventLog, FlagPlace, FlagWriteError, FlagWrites, Outcome, Probed, Process,
+    Readiness, ReloadError, Submission, SubmitError,
 };
 use tidegate_config::{ServiceId, SourceId, TargetId};
 use tidegate_core::{
@@ -22,6 +22,8 @@ use tidegate_core::{
     compile,
     flags::{Found, Reading, SourceReport},
 };
+
+use crate::deployer::Deployer;
 
 /// The file that the fake process runs on. The mirror's header and the pin are secrets that nothing may show.
 pub(crate) const FILE: &str = r#"
@@ -72,6 +74,8 @@ pub(crate) struct Fake {
     pub(crate) flag_store: Mutex<BTreeMap<String, String>>,
     pub(crate) flags_marked: AtomicBool,
     pub(crate) flag_store_fails: AtomicBool,
+    /// The engine, and what its shell would know.
+    pub(crate) deployer: Deployer,
 }
 
 impl Fake {
@@ -106,6 +110,7 @@ impl Fake {
             flag_store: Mutex::default(),
             flags_marked: AtomicBool::new(true),
             flag_store_fails: AtomicBool::new(false),
+            deployer: Deployer::default(),
         })
     }
 
@@ -142,7 +147,10 @@ impl Fake {
         self.make(actor, Change::Readings { source: source.clone(), report })
     }
 
-    fn take(&self, Submission { change, expected, dry_run, actor }: Submission) -> Result<Outcome, SubmitError> {
+    pub(crate) fn take(
+        &self,
+        Submission { change, expected, dry_run, actor }: Submission,
+    ) -> Result<Outcome, SubmitError> {
         assert!(!self.panics.load(SeqCst), "the fake was told to panic");
         if self.busy.load(SeqCst) {
             return Err(SubmitError::Busy("it goes down"));
@@ -236,6 +244,10 @@ impl Process for Fake {
         }
         self.flags_marked.fetch_or(writes.mark, SeqCst);
         Ok(self.read_flags(source, &writes.actor.0))
+    }
+
+    fn deployments(&self) -> &dyn Deployments {
+        self
     }
 
     fn events(&self) -> &EventLog {

@@ -8,6 +8,7 @@
 )]
 
 mod changes;
+mod deployer;
 mod errors;
 mod events;
 mod fake;

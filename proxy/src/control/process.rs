@@ -1,15 +1,18 @@
 //! The process as the admin API sees it.
 
-use std::{io, sync::Arc};
+use std::{collections::BTreeSet, io, sync::Arc};
 
 use async_trait::async_trait;
 use futures_util::{StreamExt as _, stream};
 use tidegate_admin::{
-    Actor, AuditEntry, EventLog, FlagWriteError, FlagWrites, Outcome, Probed, Process, Readiness, ReloadError,
-    Submission, SubmitError,
+    Actor, AuditEntry, Deployments, EventLog, FlagWriteError, FlagWrites, Measured, Order, OrderError, Outcome, Placed,
+    Probed, Process, Readiness, ReloadError, Submission, SubmitError,
 };
 use tidegate_config::{HealthPolicy, ServiceId, SourceId, TargetId};
-use tidegate_core::{Endpoint, Moment, Service, Snapshot};
+use tidegate_core::{
+    Endpoint, Moment, Service, Snapshot,
+    deploy::{DeploymentId, engine::Engine, stage::Stages},
+};
 use tokio::time::Instant;
 
 use super::{controller::Control, reload::Reloader, stats::ControlStats};
@@ -72,6 +75,10 @@ impl Process for ProxyProcess {
         self.flags.write(source, writes).await
     }
 
+    fn deployments(&self) -> &dyn Deployments {
+        &NoEngine
+    }
+
     fn events(&self) -> &EventLog {
         &self.events
     }
@@ -101,6 +108,36 @@ impl Process for ProxyProcess {
     fn config(&self) -> serde_json::Value {
         // A table of strings, numbers and tables always has a JSON form.
         serde_json::to_value(tidegate_config::describe(&self.reloader.config())).unwrap_or_default()
+    }
+}
+
+/// A process in which no engine runs: there is nothing to read, and orders are refused.
+struct NoEngine;
+
+#[async_trait]
+impl Deployments for NoEngine {
+    fn engine(&self) -> Arc<Engine> {
+        Arc::default()
+    }
+
+    fn stages(&self) -> Arc<Stages> {
+        Arc::default()
+    }
+
+    fn hook_names(&self) -> BTreeSet<String> {
+        BTreeSet::new()
+    }
+
+    async fn place(&self, _: Order, _: bool, _: Actor) -> Result<Placed, OrderError> {
+        Err(OrderError::Busy("it does not run in this process"))
+    }
+
+    fn measured(&self, _: &DeploymentId) -> Vec<Measured> {
+        Vec::new()
+    }
+
+    fn convert(&self, _: &DeploymentId, _: &str, _: &str) -> bool {
+        false
     }
 }
 
