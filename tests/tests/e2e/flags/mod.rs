@@ -2,6 +2,7 @@
 
 mod embedded;
 mod freshness;
+mod openfeature;
 mod operate;
 mod outage;
 mod start;
