@@ -1,0 +1,3 @@
+//! Carries out what the deployment engine decides.
+
+pub(crate) mod watch;
