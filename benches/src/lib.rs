@@ -4,9 +4,9 @@ use std::{collections::BTreeMap, fmt::Debug, str::FromStr, sync::Arc, time::Dura
 
 use http::{HeaderMap, HeaderName, HeaderValue, Method};
 use tidegate_config::{
-    EndpointSpec, FlagCondition, FlagName, FlagSource, FlagSpec, FlagType, FlagValue, Flags, HealthPolicy, Match,
-    Retry, RouteHost, RouteSpec, RuleSpec, ServiceId, ServiceSpec, SourceSpec, Split, Sticky, TargetId, TargetSpec,
-    TextMatch, Timeouts, Weight,
+    EndpointSpec, EnvironmentSpec, FlagCondition, FlagName, FlagSource, FlagSpec, FlagType, FlagValue, Flags,
+    HealthPolicy, Match, Retry, RouteHost, RouteSpec, RuleSpec, ServiceId, ServiceSpec, SourceSpec, Split, Sticky,
+    TargetId, TargetSpec, TextMatch, Timeouts, Weight,
 };
 use tidegate_core::{
     Change, Draw, Generation, ListenerIdx, RequestHead, ServiceState, State, Wanted,
@@ -54,6 +54,7 @@ pub fn service(routes: Vec<RouteSpec>) -> ServiceSpec {
         pin: None,
         expose: false,
         max_body: None,
+        environment: EnvironmentSpec::default(),
     }
 }
 

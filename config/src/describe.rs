@@ -8,20 +8,25 @@ use std::{collections::BTreeMap, path::Path, time::Duration};
 
 use toml::{Table, Value};
 
-use self::flags::described_flags;
+use self::{deploy::failover_hooks, flags::described_flags};
 use crate::{parse::scalar::DURATION_UNITS, *};
 
+mod deploy;
 mod flags;
 
 /// The configuration as a table in the schema of the file.
 pub fn describe(config: &Config) -> Table {
-    let Config { server, admin, listeners, services, flags } = config;
+    let Config { server, admin, listeners, services, flags, hooks, stages, watch, events } = config;
     table([
         ("server", Some(described_server(server))),
         ("admin", Some(described_admin(admin))),
         ("listener", Some(named(listeners, listener))),
         ("service", Some(named(services, service))),
         ("flags", Some(described_flags(flags))),
+        ("hook", (!hooks.is_empty()).then(|| named(hooks, deploy::hook))),
+        ("stage", (!stages.is_empty()).then(|| named(stages, deploy::stage))),
+        ("watch", watch.as_ref().map(deploy::watch)),
+        ("events", Some(deploy::events(events))),
     ])
 }
 
@@ -134,7 +139,7 @@ fn listener(listener: &Listener) -> Value {
 
 fn service(service: &ServiceSpec) -> Value {
     let ServiceSpec { listeners, routes, stable, split, sticky, health, failover, drain, .. } = service;
-    let ServiceSpec { timeouts, retry, rules, targets, mirrors, pin, expose, max_body, .. } = service;
+    let ServiceSpec { timeouts, retry, rules, targets, mirrors, pin, expose, max_body, environment, .. } = service;
     let name = |name: &ListenerId| Value::String(name.to_string());
     let weights: Table = split.iter().map(|(target, weight)| (target.to_string(), percent(weight))).collect();
     let timeouts = table([
@@ -143,7 +148,7 @@ fn service(service: &ServiceSpec) -> Value {
         ("idle", some(duration(timeouts.idle))),
     ]);
     let retry = table([("attempts", some(integer(retry.attempts))), ("budget", some(integer(retry.budget)))]);
-    Value::Table(table([
+    let mut described = table([
         ("listeners", listeners.as_ref().map(|names| list(names, name))),
         ("routes", some(list(routes, route))),
         ("stable", some(stable.as_str())),
@@ -160,7 +165,9 @@ fn service(service: &ServiceSpec) -> Value {
         ("rule", some(list(rules, rule))),
         ("target", some(named(targets, target))),
         ("mirror", some(named(mirrors, mirror))),
-    ]))
+    ]);
+    described.extend(deploy::environment(environment));
+    Value::Table(described)
 }
 
 fn route(route: &RouteSpec) -> Value {
@@ -183,7 +190,9 @@ fn described_failover(failover: &FailoverPolicy) -> Value {
         FailbackMode::Auto => "auto",
         FailbackMode::Restart => "restart",
     };
-    Value::Table(table([("to", some(failover.to.as_str())), ("failback", some(failback))]))
+    let mut described = table([("to", some(failover.to.as_str())), ("failback", some(failback))]);
+    described.extend(failover_hooks(&failover.hooks));
+    Value::Table(described)
 }
 
 fn described_health(health: &HealthPolicy) -> Value {
@@ -282,6 +291,11 @@ const CREDENTIALS: [&str; 10] =
 
 /// The value, unless its name says that it is a credential.
 fn masked(name: &str, value: &str) -> Value {
+    Value::from(if is_credential(name) { "***" } else { value })
+}
+
+/// Whether a name is one of a credential.
+fn is_credential(name: &str) -> bool {
     let name = name.to_ascii_lowercase().replace('_', "-");
-    Value::from(if CREDENTIALS.iter().any(|part| name.contains(part)) { "***" } else { value })
+    CREDENTIALS.iter().any(|part| name.contains(part))
 }

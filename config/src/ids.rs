@@ -133,3 +133,15 @@ id!(
     /// A flag source: where values of flags are read.
     SourceId
 );
+id!(
+    /// A command that has a name.
+    HookId
+);
+id!(
+    /// A stage that versions pass.
+    StageId
+);
+id!(
+    /// Somebody who is told of events.
+    SinkId
+);

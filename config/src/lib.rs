@@ -3,6 +3,7 @@
 //! Never awaits, never reads a clock. Everything behind [`Config`] has been checked once, here;
 //! no other crate validates again.
 
+pub mod deploy;
 pub mod describe;
 pub mod endpoint;
 pub mod flags;
@@ -14,13 +15,17 @@ pub mod server;
 pub mod service;
 pub mod split;
 
+pub use deploy::{
+    EnvironmentSpec, Events, FailoverHooks, HookSpec, HookUse, KeepOld, OnTimeout, SinkSpec, SinkTarget, StackMethod,
+    StageSpec, Watch,
+};
 pub use describe::describe;
 pub use endpoint::{EndpointAddress, EndpointSpec, Host, Scheme};
 pub use flags::{
     Bucketing, FlagHeader, FlagSource, FlagSpec, FlagType, FlagValue, Flags, RedisAddress, RedisServer, RedisSource,
     RedisTls, SourceSpec, Words, Written,
 };
-pub use ids::{FlagName, IdError, ListenerId, MirrorId, ServiceId, SourceId, TargetId};
+pub use ids::{FlagName, HookId, IdError, ListenerId, MirrorId, ServiceId, SinkId, SourceId, StageId, TargetId};
 pub use matching::{FlagCondition, Match, RouteHost, RouteSpec, RuleSpec, TextMatch};
 pub use parse::{parse, scalar::parse_duration};
 pub use problem::{Problem, Problems};

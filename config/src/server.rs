@@ -8,7 +8,7 @@ use std::{
     time::Duration,
 };
 
-use crate::{Flags, ListenerId, ServiceId, ServiceSpec};
+use crate::{Events, Flags, HookId, HookSpec, ListenerId, ServiceId, ServiceSpec, StageId, StageSpec, Watch};
 
 /// A whole configuration, checked.
 #[derive(Debug, Clone)]
@@ -23,6 +23,14 @@ pub struct Config {
     pub services: BTreeMap<ServiceId, ServiceSpec>,
     /// Feature flags.
     pub flags: Flags,
+    /// Commands that have a name.
+    pub hooks: BTreeMap<HookId, HookSpec>,
+    /// Stages that versions pass.
+    pub stages: BTreeMap<StageId, StageSpec>,
+    /// The watch on stack folders.
+    pub watch: Option<Watch>,
+    /// Who is told of what deployments do.
+    pub events: Events,
 }
 
 /// Settings of the process.

@@ -5,7 +5,10 @@ use std::{collections::BTreeMap, ops::RangeInclusive, time::Duration};
 use regex::Regex;
 use serde::{Deserialize, Serialize};
 
-use crate::{EndpointSpec, FlagName, ListenerId, MirrorId, RouteSpec, RuleSpec, SecretSource, Split, TargetId, Weight};
+use crate::{
+    EndpointSpec, EnvironmentSpec, FailoverHooks, FlagName, ListenerId, MirrorId, RouteSpec, RuleSpec, SecretSource,
+    Split, TargetId, Weight,
+};
 
 /// A service as the file declares it.
 #[derive(Debug, Clone, PartialEq)]
@@ -42,6 +45,8 @@ pub struct ServiceSpec {
     pub expose: bool,
     /// Largest request body in bytes; `None`: no limit.
     pub max_body: Option<u64>,
+    /// How its environments are started, stopped and kept.
+    pub environment: EnvironmentSpec,
 }
 
 /// One version or environment of a service.
@@ -129,6 +134,8 @@ pub struct FailoverPolicy {
     pub to: TargetId,
     /// How it comes back.
     pub failback: FailbackMode,
+    /// Commands around it.
+    pub hooks: FailoverHooks,
 }
 
 /// How a failover ends.

@@ -68,7 +68,7 @@ fn described_flag(flag: &FlagSpec) -> Value {
 }
 
 /// JSON that came from TOML, which has neither null nor numbers beyond these.
-fn json(value: serde_json::Value) -> Value {
+pub(super) fn json(value: serde_json::Value) -> Value {
     match value {
         serde_json::Value::Null => Value::from("null"),
         serde_json::Value::Bool(truth) => Value::Boolean(truth),

@@ -7,7 +7,7 @@ use toml::de::DeValue;
 use super::{
     names::Names,
     read::{Node, Table, quoted},
-    scalar::{duration, header_name, truth},
+    scalar::{duration, header_name, json, truth},
     source::{source_name, sources},
 };
 use crate::{
@@ -152,22 +152,6 @@ fn default_value(node: Node<'_>, kind: FlagType) -> Option<FlagValue> {
             FlagType::Object => "a table",
         }),
     }
-}
-
-/// A TOML value as JSON; `None` for what JSON has not (not-a-number, infinity).
-fn json(value: &DeValue<'_>) -> Option<serde_json::Value> {
-    Some(match value {
-        DeValue::String(text) => text.as_ref().into(),
-        DeValue::Integer(number) => i64::from_str_radix(number.as_str(), number.radix()).ok()?.into(),
-        DeValue::Float(number) => serde_json::Number::from_f64(number.as_str().parse().ok()?)?.into(),
-        DeValue::Boolean(truth) => (*truth).into(),
-        DeValue::Datetime(moment) => moment.to_string().into(),
-        DeValue::Array(items) => items.iter().map(|item| json(item.get_ref())).collect::<Option<Vec<_>>>()?.into(),
-        DeValue::Table(table) => {
-            let entries = table.iter().map(|(name, value)| Some((name.get_ref().to_string(), json(value.get_ref())?)));
-            serde_json::Value::Object(entries.collect::<Option<_>>()?)
-        }
-    })
 }
 
 fn header(t: &mut Table<'_>, flag: &FlagName, receivers: &Receivers) -> Option<FlagHeader> {

@@ -4,6 +4,8 @@
 //! What belongs to one value is checked where it is read; what lies between two services is checked in `conflict`.
 
 mod conflict;
+mod deploy;
+mod events;
 mod flags;
 mod health;
 mod names;
@@ -57,14 +59,14 @@ pub fn parse(text: &str) -> Result<Config, Problems> {
 
 fn checked(text: &str, root: &DeTable<'_>) -> Result<Config, Problems> {
     let report = Report::default();
-    let config = Table::read(&report, &Path::Root, 0, root, config);
+    let config = Table::read(&report, &Path::Root, 0, root, |t| config(t, text));
     match report.finish(text) {
         None => Ok(config),
         Some(problems) => Err(problems),
     }
 }
 
-fn config(t: &mut Table<'_>) -> Config {
+fn config(t: &mut Table<'_>, text: &str) -> Config {
     let (listeners, listener_names) = listeners(t);
     let receivers = Receivers {
         services: Names::below(t, "service", "service", "[service.NAME]".into()),
@@ -73,11 +75,17 @@ fn config(t: &mut Table<'_>) -> Config {
     let (flags, flag_names) = t.section("flags", |t| {
         (flags::flags(t, &receivers), Names::below_any(t, &["flag", "values"], "flag", "[flags.flag.NAME]".into()))
     });
-    let around = Around { listeners: listener_names, flags: flag_names };
+    let hooks = t.get("hook", deploy::hooks).unwrap_or_default();
+    let hook_names = Names::below(t, "hook", "hook", "[hook.NAME]".into());
+    let around = Around { listeners: listener_names, flags: flag_names, hooks: hook_names };
     Config {
         server: t.section("server", server::server),
         admin: t.section("admin", |t| server::admin(t, &listeners)),
         services: services(t, &around),
+        stages: t.get("stage", |node| deploy::stages(node, text)).unwrap_or_default(),
+        watch: t.get("watch", |node| node.table(|t| deploy::watch(t, &around.hooks))?),
+        events: t.section("events", |t| events::events(t, &around.hooks)),
+        hooks,
         listeners,
         flags,
     }

@@ -7,7 +7,7 @@ use std::{
 
 use super::{
     conflict::{Claim, Claims},
-    health,
+    deploy, health,
     names::Names,
     read::{Node, Table},
     route::route,
@@ -30,6 +30,8 @@ pub(super) struct Around {
     pub(super) listeners: Names,
     /// The flags.
     pub(super) flags: Names,
+    /// The commands.
+    pub(super) hooks: Names,
 }
 
 /// A service. `None` when a part that has no default is wrong or missing.
@@ -50,7 +52,7 @@ pub(super) fn service(t: &mut Table<'_>, around: &Around, claims: &mut Claims) -
         routes,
         sticky: t.get("sticky", |node| node.table(sticky)),
         health: t.get("health", health::health).unwrap_or_else(|| HealthPolicy::Active(Table::defaults(health::check))),
-        failover: t.get("failover", |node| node.table(|t| failover(t, &names, stable.as_ref()))?),
+        failover: t.get("failover", |node| node.table(|t| failover(t, &names, stable.as_ref(), &around.hooks))?),
         drain: t.get("drain", duration).unwrap_or(Duration::from_secs(30)),
         timeouts: t.section("timeouts", timeouts),
         retry: t.section("retry", retry),
@@ -61,6 +63,7 @@ pub(super) fn service(t: &mut Table<'_>, around: &Around, claims: &mut Claims) -
         pin: t.get("pin", secret),
         expose: t.get("expose", truth).unwrap_or(false),
         max_body: t.get("max_body", |node| size(node, u64::MAX >> 1)),
+        environment: deploy::environment(t, &around.hooks),
         // Last, so that everything above has been read when one of them is not there.
         targets: targets?,
         stable: stable?,
@@ -175,7 +178,7 @@ fn sticky(t: &mut Table<'_>) -> Sticky {
     }
 }
 
-fn failover(t: &mut Table<'_>, names: &Names, stable: Option<&TargetId>) -> Option<FailoverPolicy> {
+fn failover(t: &mut Table<'_>, names: &Names, stable: Option<&TargetId>, hooks: &Names) -> Option<FailoverPolicy> {
     let to = t.require("to", "say which target takes over", |node| {
         let to = names.text(node, TargetId::parse)?;
         if Some(&to) == stable {
@@ -188,7 +191,8 @@ fn failover(t: &mut Table<'_>, names: &Names, stable: Option<&TargetId>) -> Opti
             [("manual", FailbackMode::Manual), ("auto", FailbackMode::Auto), ("restart", FailbackMode::Restart)];
         node.one_of(&modes)
     });
-    Some(FailoverPolicy { to: to?, failback: failback.unwrap_or(FailbackMode::Manual) })
+    let hooks = deploy::failover_hooks(t, hooks);
+    Some(FailoverPolicy { to: to?, failback: failback.unwrap_or(FailbackMode::Manual), hooks })
 }
 
 fn timeouts(t: &mut Table<'_>) -> Timeouts {

@@ -49,6 +49,9 @@ fn the_process_has_defaults() {
     let expected = Listener { address: "0.0.0.0:3090".parse().unwrap(), tls: None, h2c: false };
     assert_eq!(listeners, [(&ListenerId::parse("public").unwrap(), &expected)]);
     assert_eq!(config.flags, Flags::default());
+    assert!(config.hooks.is_empty() && config.stages.is_empty() && config.watch.is_none());
+    let Events { prefix, node, sinks } = config.events;
+    assert_eq!((prefix.as_str(), node.as_str(), sinks.len()), ("dev.tidegate", "tidegate", 0));
 }
 
 #[test]
@@ -73,4 +76,51 @@ fn a_failover_is_ended_by_hand() {
     let config = accepted(&format!("[service.web]\nstable = \"green\"\nfailover = {{ to = \"blue\" }}\n{WEB}{blue}"));
     let failover = config.services.get("web").unwrap().failover.clone().unwrap();
     assert_eq!(failover.failback, FailbackMode::Manual);
+    let FailoverHooks { before, after, before_timeout, on_timeout } = failover.hooks;
+    assert_eq!((before, after, before_timeout, on_timeout), (None, None, 20 * SECOND, OnTimeout::Switch));
+}
+
+#[test]
+fn an_old_version_stays_until_the_next_one_and_failures_are_remembered() {
+    let web = accepted(WEB).services.get("web").unwrap().clone();
+    let EnvironmentSpec { start, stop, save, install, pre_hook, post_hook, rollback_hook, keep_old, mark_bad } =
+        web.environment;
+    for command in [start, stop, save, install, pre_hook, post_hook, rollback_hook] {
+        assert_eq!(command, None);
+    }
+    assert_eq!((keep_old, mark_bad), (KeepOld::UntilNext, true));
+}
+
+#[test]
+fn a_command_runs_for_five_minutes_at_most() {
+    let config = accepted(&format!("[hook.x]\nargv = [\"true\"]\n{WEB}"));
+    let expected = HookSpec { argv: vec!["true".into()], timeout: 300 * SECOND, idempotent: None };
+    assert_eq!(config.hooks.get("x"), Some(&expected));
+}
+
+#[test]
+fn stack_folders_are_looked_at_every_minute_and_deployed_simply() {
+    let watch = accepted(&format!("[watch]\nstacks = \"stacks/*\"\n{WEB}")).watch.unwrap();
+    let expected = Watch {
+        interval: 60 * SECOND,
+        fetch: None,
+        commit: None,
+        stacks: vec!["stacks/*".into()],
+        deploy: true,
+        method: StackMethod::Simple,
+    };
+    assert_eq!(watch, expected);
+}
+
+#[test]
+fn a_sink_is_told_everything_and_may_fall_ten_thousand_events_behind() {
+    let config = accepted(&format!("[[events.sink]]\nname = \"log\"\nfile = \"e.jsonl\"\n{WEB}"));
+    let expected = SinkSpec {
+        name: "log".parse().unwrap(),
+        to: SinkTarget::File("e.jsonl".into()),
+        types: Vec::new(),
+        backlog: 10_000,
+        timeout: 10 * SECOND,
+    };
+    assert_eq!(config.events.sinks, [expected]);
 }

@@ -61,7 +61,7 @@ fn many_services_tell_hosts_and_paths_apart() {
 
 /// The reference with everything in it that is commented out: keys and tables, not prose.
 fn with_comments_taken_off(text: &str) -> String {
-    let commented = regex::Regex::new(r"(?m)^# (\[+[a-z._]+\]+$|[a-z_]+ = )").unwrap();
+    let commented = regex::Regex::new(r"(?m)^# (\[+[a-z._-]+\]+$|[a-z_]+ = )").unwrap();
     commented.replace_all(text, "$1").into_owned()
 }
 
@@ -98,6 +98,7 @@ fn the_reference_has_every_key() {
         "service.*.pin.file",
         "flags.source.*.file",
         "password.file",
+        "token.file",
         "when.header.*.regex",
         "when.cookie.*",
         "when.query.*.prefix",
@@ -110,7 +111,7 @@ fn the_reference_has_every_key() {
 
 /// A path without the names that a user gives.
 fn kind(path: &str) -> String {
-    let names = r"\b(listener|service|target|mirror|header|cookie|query|values|flags\.flag|flags\.source)\.[A-Za-z_-]+";
+    let names = r"\b(listener|service|target|mirror|header|cookie|query|values|flags\.flag|flags\.source|hook|stage)\.[A-Za-z_-]+";
     let path = regex::Regex::new(names).unwrap().replace_all(path, "$1.*");
     regex::Regex::new(r"\[\d+\]").unwrap().replace_all(&path, "[]").into_owned()
 }

@@ -52,10 +52,27 @@ to = \"green\"
 [service.web.mirror.m]
 to = \"green\"
 headers = { set = { cookie = \"a=hunter2\" } }
+[hook.login]
+argv = [\"login\", \"--password\", \"hunter2\", \"--api-key=hunter2\", \"X-Token: hunter2\", \"--verbose\", \"level=3\"]
+[stage.dev]
+pre_hook = [\"env\", \"DB_PASSWORD=hunter2\", \"migrate\"]
+env = { DB_PASSWORD = \"hunter2\", LEVEL = \"loud\" }
+[[events.sink]]
+name = \"keptn\"
+url = \"http://127.0.0.1:1/\"
+token = { env = \"KEPTN_TOKEN\" }
 ";
     let text = toml::to_string(&describe(&accepted(&format!("{credentials}{WEB}")))).unwrap();
     assert!(!text.contains("hunter2"), "{text}");
-    for shown in ["file = \"/run/pin\"", "x-probe = \"shown\"", "x-api-key = \"***\""] {
+    for shown in [
+        "file = \"/run/pin\"",
+        "x-probe = \"shown\"",
+        "x-api-key = \"***\"",
+        "\"--verbose\", \"level=3\"",
+        "LEVEL = \"loud\"",
+        "env = \"KEPTN_TOKEN\"",
+        "\"migrate\"",
+    ] {
         assert!(text.contains(shown), "{shown} is not in\n{text}");
     }
 }
@@ -90,6 +107,46 @@ tls = { cert = "cert.pem", key = "key.pem" }
 source = "embedded"
 values = { RECENT = "on", "new.look" = "25%" }
 
+[hook.copy-db]
+argv = ["sqlite3", "a b.db", ".dump"]
+timeout = "90s"
+[hook.stop]
+argv = ["stop"]
+idempotent = false
+
+[stage.hardening]
+next = "production"
+auto_promote = true
+strategy = "canary"
+steps = [20, 50.5, { set = 100 }]
+[stage.production]
+strategy = "blue-green"
+
+[watch]
+interval = "5s"
+fetch = ["git", "pull"]
+commit = "stop"
+stacks = ["/srv/a/*", "/srv/b/?"]
+deploy = false
+method = "blue-green"
+
+[events]
+prefix = "sh.keptn.event"
+node = "edge-1"
+[[events.sink]]
+name = "keptn"
+url = "https://keptn:8080/api?x=1"
+token = { file = "/run/keptn" }
+types = ["deployment.*", "version.bad"]
+backlog = 3
+timeout = "1s"
+[[events.sink]]
+name = "mail"
+command = "stop"
+[[events.sink]]
+name = "log"
+file = "/var/log/events.jsonl"
+
 [service.web]
 listeners = ["secure", "plain"]
 routes = [{ host = "Shop.Example.com", path = "/a%20b/c", strip = true }, { host = "*.example.com" }, { host = "[::1]" }, { host = "10.0.0.1", path = "/x" }]
@@ -97,7 +154,16 @@ stable = "green"
 split = { green = 66.67, blue = 33.33, old = 0 }
 sticky = { cookie = "who", header = "X-User", max_age = "36h" }
 health = { method = "head", path = "/healthz?full=1", host = "web", headers = { X-Probe = "1" }, expect = [200, "204", "300-302,307"], body = "ok|fine", interval = "250ms", timeout = "1s", fall = 1, rise = 3 }
-failover = { to = "blue", failback = "auto" }
+failover = { to = "blue", failback = "auto", before = "copy-db", before_timeout = "1m", on_timeout = "hold", after = ["echo", "done", ""] }
+start = ["start", "{slot}"]
+stop = "stop"
+save = "copy-db"
+install = ["install"]
+pre_hook = ["pre"]
+post_hook = "stop"
+rollback_hook = ["back"]
+keep_old = "10m"
+mark_bad = false
 drain = "0s"
 timeouts = { connect = "100ms", response = "10m", idle = "1d" }
 retry = { attempts = 0, budget = 100 }
@@ -139,5 +205,6 @@ target = { a = { endpoints = ["a:1"] } }
 [service.passive]
 routes = [{ path = "/passive" }]
 health = false
+keep_old = false
 target = { "a.b" = { endpoints = ["a:1"] } }
 "#;

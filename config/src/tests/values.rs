@@ -164,3 +164,27 @@ fn a_file_from_an_editor_of_another_system_means_the_same() {
     assert_eq!(accepted(text).services.get("s").unwrap().drain, Duration::from_secs(5));
     assert_eq!(super::refused(&text.replace("5s", "5")).split_once(": ").unwrap().0, "line 2");
 }
+
+#[test]
+fn a_stage_keeps_what_is_written_and_where() {
+    let text = "[stage.dev]\nnext = \"prod\"\n[stage.dev.analyse]\nalpha = 0.01\n[[stage.dev.variant]]\nname = \"a\"\n\n[[stage.dev.variant]]\nname = \"b\"\n[service.s]\ntarget.t.endpoints = ['a:1']\n";
+    let stages = accepted(text).stages;
+    let stage = stages.get("dev").unwrap();
+    assert_eq!(
+        stage.document,
+        serde_json::json!({"next": "prod", "analyse": {"alpha": 0.01}, "variant": [{"name": "a"}, {"name": "b"}]})
+    );
+    for (path, line) in [
+        ("", 1),
+        ("next", 2),
+        ("analyse", 3),
+        ("analyse.alpha", 4),
+        ("analyse.beta", 3),
+        ("variant[1].name", 9),
+        ("variant[1].percentage", 8),
+        ("variant[7].name", 5),
+        ("steps[0].set", 1),
+    ] {
+        assert_eq!(stage.line(path), line, "{path}");
+    }
+}

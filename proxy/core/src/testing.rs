@@ -10,8 +10,8 @@ use std::{
 
 use http::{HeaderMap, HeaderName, HeaderValue, Method};
 use tidegate_config::{
-    EndpointSpec, FailbackMode, FailoverPolicy, HealthPolicy, Match, MirrorSpec, Retry, RouteHost, RouteSpec, RuleSpec,
-    ServiceId, ServiceSpec, Split, Sticky, TargetId, TargetSpec, Timeouts, Weight,
+    EndpointSpec, EnvironmentSpec, FailbackMode, FailoverHooks, FailoverPolicy, HealthPolicy, Match, MirrorSpec, Retry,
+    RouteHost, RouteSpec, RuleSpec, ServiceId, ServiceSpec, Split, Sticky, TargetId, TargetSpec, Timeouts, Weight,
 };
 
 use crate::{
@@ -119,7 +119,10 @@ impl Scene {
     }
 
     pub(crate) fn fallback(self, to: &str) -> Self {
-        self.spec(|spec| spec.failover = Some(FailoverPolicy { to: id(to), failback: FailbackMode::Manual }))
+        self.spec(|spec| {
+            spec.failover =
+                Some(FailoverPolicy { to: id(to), failback: FailbackMode::Manual, hooks: FailoverHooks::default() })
+        })
     }
 
     pub(crate) fn overlay(self, to: &str, points: u16) -> Self {
@@ -201,6 +204,7 @@ fn spec_of(targets: BTreeMap<TargetId, TargetSpec>, stable: TargetId) -> Service
         pin: None,
         expose: false,
         max_body: None,
+        environment: EnvironmentSpec::default(),
     }
 }
 

@@ -1,5 +1,6 @@
 //! Every way in which a file can be wrong, with the line, the path and the words.
 
+mod deploy;
 mod parts;
 mod process;
 mod service;

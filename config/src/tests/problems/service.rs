@@ -9,12 +9,12 @@ fn unknown_keys_of_a_service_are_refused() {
         &[
             (
                 r#"strategy = "canary""#,
-                "line 3: service.web.strategy: unknown key: the keys here are target, stable, split, listeners, routes, sticky, health, failover, drain, timeouts, retry, rule, mirror, pin, expose, max_body",
+                "line 3: service.web.strategy: unknown key: the keys here are target, stable, split, listeners, routes, sticky, health, failover, drain, timeouts, retry, rule, mirror, pin, expose, max_body, start, stop, save, install, pre_hook, post_hook, rollback_hook, keep_old, mark_bad",
             ),
             ("splitt = { green = 100 }", "line 3: service.web.splitt: unknown key: did you mean split?"),
             (
-                r#"failover = { to = "blue", before = "x" }"#,
-                "line 3: service.web.failover.before: unknown key: the keys here are to, failback",
+                r#"failover = { to = "blue", speed = "x" }"#,
+                "line 3: service.web.failover.speed: unknown key: the keys here are to, failback, before, after, before_timeout, on_timeout",
             ),
         ],
     );

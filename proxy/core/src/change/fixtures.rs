@@ -3,9 +3,10 @@
 use std::{collections::BTreeMap, path::PathBuf, sync::Arc, time::Duration};
 
 use tidegate_config::{
-    AccessLog, ActiveCheck, Admin, Config, EndpointAddress, EndpointSpec, Expect, FailbackMode, FailoverPolicy, Flags,
-    HealthPolicy, Limits, Listener, ListenerId, MirrorId, MirrorSpec, Probe, Retry, RouteHost, RouteSpec, Server,
-    ServiceId, ServiceSpec, Split, TargetId, TargetSpec, Timeouts, Weight, server::AdminAddress,
+    AccessLog, ActiveCheck, Admin, Config, EndpointAddress, EndpointSpec, EnvironmentSpec, Events, Expect,
+    FailbackMode, FailoverHooks, FailoverPolicy, Flags, HealthPolicy, Limits, Listener, ListenerId, MirrorId,
+    MirrorSpec, Probe, Retry, RouteHost, RouteSpec, Server, ServiceId, ServiceSpec, Split, TargetId, TargetSpec,
+    Timeouts, Weight, server::AdminAddress,
 };
 
 use crate::{
@@ -76,7 +77,7 @@ pub(crate) fn spec(failback: FailbackMode) -> ServiceSpec {
             fall: 2,
             rise: 2,
         }),
-        failover: Some(FailoverPolicy { to: target("blue"), failback }),
+        failover: Some(FailoverPolicy { to: target("blue"), failback, hooks: FailoverHooks::default() }),
         drain: Duration::from_secs(30),
         timeouts: Timeouts {
             connect: Duration::from_secs(2),
@@ -94,6 +95,7 @@ pub(crate) fn spec(failback: FailbackMode) -> ServiceSpec {
         pin: None,
         expose: false,
         max_body: None,
+        environment: EnvironmentSpec::default(),
     }
 }
 
@@ -126,6 +128,10 @@ pub(crate) fn file(services: impl IntoIterator<Item = (ServiceId, ServiceSpec)>)
         listeners: BTreeMap::from([(ListenerId::parse("public").unwrap(), listener)]),
         services: services.into_iter().collect(),
         flags: Flags::default(),
+        hooks: BTreeMap::new(),
+        stages: BTreeMap::new(),
+        watch: None,
+        events: Events::default(),
     }
 }
 

@@ -4,7 +4,7 @@ use std::{sync::Arc, time::Duration};
 
 use proptest::prelude::*;
 use tidegate_config::{
-    Config, FailbackMode, FailoverPolicy, HealthPolicy, Match, RuleSpec, ServiceSpec, Split, Weight,
+    Config, FailbackMode, FailoverHooks, FailoverPolicy, HealthPolicy, Match, RuleSpec, ServiceSpec, Split, Weight,
 };
 
 use super::{
@@ -30,7 +30,11 @@ fn edited(edit: u8) -> ServiceSpec {
         3 => {
             spec.stable = target("blue");
             spec.split = Split::all(target("blue"));
-            spec.failover = Some(FailoverPolicy { to: target("green"), failback: FailbackMode::Auto });
+            spec.failover = Some(FailoverPolicy {
+                to: target("green"),
+                failback: FailbackMode::Auto,
+                hooks: FailoverHooks::default(),
+            });
         }
         4 => {
             spec.targets.remove("v3");
@@ -51,7 +55,11 @@ fn edited(edit: u8) -> ServiceSpec {
         }
         7 => {
             spec.targets.remove("blue");
-            spec.failover = Some(FailoverPolicy { to: target("v3"), failback: FailbackMode::Restart });
+            spec.failover = Some(FailoverPolicy {
+                to: target("v3"),
+                failback: FailbackMode::Restart,
+                hooks: FailoverHooks::default(),
+            });
         }
         _ => {}
     }

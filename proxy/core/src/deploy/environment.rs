@@ -35,8 +35,8 @@ pub struct NamedHook {
     pub argv: Vec<String>,
     /// How long it may run.
     pub timeout: Duration,
-    /// Whether it may run again after it was cut off.
-    pub idempotent: bool,
+    /// Whether it may run again after it was cut off; `None`: as what it is used for says.
+    pub idempotent: Option<bool>,
 }
 
 impl Environment {

@@ -80,7 +80,7 @@ pub(super) fn environment() -> Environment {
         },
         named: BTreeMap::from([(
             "gate".to_owned(),
-            NamedHook { argv: vec!["ask".into()], timeout: Duration::from_secs(5), idempotent: true },
+            NamedHook { argv: vec!["ask".into()], timeout: Duration::from_secs(5), idempotent: Some(true) },
         )]),
         ..Environment::default()
     }

@@ -185,7 +185,7 @@ impl<'a> Builder<'a> {
             previous: previous.or(self.previous.as_ref()).filter(|previous| *previous != version).cloned(),
             replica,
             timeout: named.map_or(HOOK_TIMEOUT, |named| named.timeout),
-            idempotent: named.map_or(repeatable, |named| named.idempotent),
+            idempotent: named.and_then(|named| named.idempotent).unwrap_or(repeatable),
             on_failure: if role == HookRole::Post { OnHookFailure::Report } else { OnHookFailure::Fail },
         }
     }
