@@ -60,7 +60,7 @@ impl Default for Deployer {
 
 fn environments(services: impl Iterator<Item = ServiceId>) -> BTreeMap<ServiceId, Environment> {
     let run = |name: &str| Some(HookRun::Argv(vec![name.into(), "{slot}".into(), "--password=hook-secret".into()]));
-    let named = NamedHook { argv: vec!["true".into()], timeout: Duration::from_secs(5), idempotent: true };
+    let named = NamedHook { argv: vec!["true".into()], timeout: Duration::from_secs(5), idempotent: Some(true) };
     let environment = Environment {
         hooks: Hooks { start: run("up"), stop: run("down"), ..Hooks::default() },
         named: BTreeMap::from([("smoke".to_owned(), named)]),
