@@ -64,6 +64,17 @@ pub struct Caller {
     pub name: String,
     /// What it may do.
     pub role: Role,
+    /// Which commands its deployments may bring along.
+    pub commands: Commands,
+}
+
+/// Which commands a caller's deployments may bring along: each runs as the user of the proxy.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Commands {
+    /// Any.
+    Any,
+    /// Those that the configuration names.
+    Configured,
 }
 
 /// Why a caller is not known.
@@ -116,7 +127,8 @@ impl Access {
     /// Who calls, by `Authorization: Bearer` or `X-API-Key`.
     pub(crate) fn caller(&self, headers: &HeaderMap) -> Result<Caller, Unauthenticated> {
         if !self.needs_tokens() {
-            return Ok(Caller { name: "anonymous".into(), role: Role::Admin });
+            // Without tokens nobody knows who asks: it may be another user of this machine.
+            return Ok(Caller { name: "anonymous".into(), role: Role::Admin, commands: Commands::Configured });
         }
         let secret = presented(headers)?;
         let digest: [u8; 32] = Sha256::digest(secret).into();
@@ -129,7 +141,9 @@ impl Access {
             }
         }
         let token = found.ok_or(Unauthenticated::Wrong)?;
-        Ok(Caller { name: token.name.clone(), role: token.role })
+        let is_local = self.listen.is_none_or(|address| address.ip().is_loopback());
+        let commands = if is_local || token.role == Role::Admin { Commands::Any } else { Commands::Configured };
+        Ok(Caller { name: token.name.clone(), role: token.role, commands })
     }
 
     /// Whether the request is meant for this API, and not sent by a page of another site.

@@ -16,7 +16,7 @@ use serde::{
     de::{DeserializeOwned, IgnoredAny},
 };
 use tidegate_config::{FlagName, IdError, MirrorId, ServiceId, SourceId, TargetId};
-use tidegate_core::Generation;
+use tidegate_core::{Generation, deploy::DeploymentId};
 use utoipa::IntoParams;
 
 use crate::problem::{Kind, Problem, ProblemPart};
@@ -39,6 +39,9 @@ pub(crate) struct InService(pub(crate) ServiceId);
 
 /// The target that the path names, and its service.
 pub(crate) struct InTarget(pub(crate) ServiceId, pub(crate) TargetId);
+
+/// The deployment that the path names.
+pub(crate) struct InDeployment(pub(crate) DeploymentId);
 
 /// The mirror that the path names, and its service.
 pub(crate) struct InMirror(pub(crate) ServiceId, pub(crate) MirrorId);
@@ -125,6 +128,15 @@ impl<S: Send + Sync> FromRequestParts<S> for InTarget {
     }
 }
 
+impl<S: Send + Sync> FromRequestParts<S> for InDeployment {
+    type Rejection = Problem;
+
+    async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, Problem> {
+        let name: String = path(parts, state).await?;
+        DeploymentId::parse(&name).map(Self).map_err(|error| Kind::NotFound.because(error.to_string()))
+    }
+}
+
 impl<S: Send + Sync> FromRequestParts<S> for InMirror {
     type Rejection = Problem;
 
@@ -177,6 +189,13 @@ impl<S: Send + Sync> FromRequestParts<S> for Conditions {
     }
 }
 
+impl Conditions {
+    /// Those of the headers.
+    pub(crate) fn of(headers: &HeaderMap, dry_run: bool) -> Result<Self, Problem> {
+        Ok(Self { expected: if_match(headers)?, dry_run })
+    }
+}
+
 /// `If-Match: "<generation>"`; `*` is any generation.
 fn if_match(headers: &HeaderMap) -> Result<Option<Generation>, Problem> {
     let mut values = headers.get_all(header::IF_MATCH).iter();
@@ -223,6 +242,11 @@ impl<T: DeserializeOwned + Default, S: Send + Sync> FromRequest<S> for OptionalI
 /// Reads a body whole, or refuses it.
 pub(crate) async fn read(request: Request) -> Result<Bytes, Problem> {
     check_media_type(request.headers())?;
+    read_any(request).await
+}
+
+/// Reads a body of any media type whole, or refuses it.
+pub(crate) async fn read_any(request: Request) -> Result<Bytes, Problem> {
     let too_large = || Kind::TooLarge.because(format!("a body may have {MAX_BODY} bytes"));
     // A client that asks before it sends is told at once.
     if request.headers().contains_key(header::EXPECT)
@@ -269,7 +293,7 @@ fn check_media_type(headers: &HeaderMap) -> Result<(), Problem> {
 }
 
 /// Well-formed JSON of another shape is invalid; everything else is malformed.
-fn parse<T: DeserializeOwned>(body: &[u8]) -> Result<T, Problem> {
+pub(crate) fn parse<T: DeserializeOwned>(body: &[u8]) -> Result<T, Problem> {
     // Shape is judged only on a document that is well-formed to its end.
     if let Err(error) = serde_json::from_slice::<IgnoredAny>(body) {
         return Err(Problem::malformed(vec![ProblemPart::new("", format!("the body is not JSON: {error}"))]));

@@ -6,7 +6,9 @@
 //! the call reads a snapshot or submits a change, and answers with the shapes of [`dto`] or a [`problem`].
 
 pub mod access;
+mod commands;
 pub mod deployments;
+mod document;
 pub mod dto;
 pub mod events;
 mod guard;

@@ -31,6 +31,7 @@ use crate::{dto::ofrep::EvaluationFailure, problem::Problem};
         (name = "mirrors", description = "Copy requests to a shadow"),
         (name = "flags", description = "Show, set and override feature flags"),
         (name = "ofrep", description = "Evaluate flags by the OpenFeature Remote Evaluation Protocol 0.3.0"),
+        (name = "deployments", description = "Release new versions step by step, and take them back"),
         (name = "events", description = "What happened"),
         (name = "process", description = "The process itself")
     )
@@ -86,6 +87,26 @@ pub(crate) struct MirrorPath {
     /// The mirror.
     #[param(pattern = "^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$")]
     mirror: String,
+}
+
+/// The deployment that the path names.
+#[derive(IntoParams)]
+#[into_params(parameter_in = Path)]
+#[expect(dead_code, reason = "it stands for the path in the document")]
+pub(crate) struct DeploymentPath {
+    /// The deployment.
+    #[param(pattern = "^dep-[A-Za-z0-9]{1,60}$")]
+    id: String,
+}
+
+/// What the creation of a deployment takes in its headers.
+#[derive(IntoParams)]
+#[into_params(parameter_in = Header)]
+#[expect(dead_code, reason = "it stands for the header in the document")]
+pub(crate) struct IdempotencyKey {
+    /// A key of the client's: a repeated request with it gives the same deployment.
+    #[param(rename = "Idempotency-Key", required = false, value_type = String, min_length = 1, max_length = 255)]
+    idempotency_key: Option<String>,
 }
 
 /// The flag that the path names.
@@ -178,7 +199,7 @@ pub(crate) struct NotFound;
 
 impl IntoResponses for NotFound {
     fn responses() -> BTreeMap<String, RefOr<openapi::Response>> {
-        all([("404", problem("There is no such service, target, mirror, flag or source"))])
+        all([("404", problem("There is no such service, target, mirror, flag, source or deployment"))])
     }
 }
 

@@ -9,10 +9,16 @@ use http::{
     header::{CACHE_CONTROL, CONTENT_TYPE, RETRY_AFTER},
 };
 use serde::{Deserialize, Serialize};
-use tidegate_core::ChangeError;
+use tidegate_core::{
+    ChangeError,
+    deploy::{engine::EngineError, machine::Refusal},
+};
 use utoipa::ToSchema;
 
-use crate::process::{ReloadError, SubmitError};
+use crate::{
+    deployments::OrderError,
+    process::{ReloadError, SubmitError},
+};
 
 /// Longest message in characters: messages repeat what clients sent.
 const MAX_MESSAGE: usize = 300;
@@ -220,6 +226,24 @@ impl From<SubmitError> for Problem {
             SubmitError::Stale { .. } => Kind::Stale.because(error.to_string()),
             SubmitError::Store(_) => Kind::Store.because(error.to_string()),
             SubmitError::Busy(_) => Kind::Unavailable.because(error.to_string()),
+        }
+    }
+}
+
+impl From<OrderError> for Problem {
+    fn from(error: OrderError) -> Self {
+        match error {
+            OrderError::Engine(EngineError::Refused(refusal)) => match refusal {
+                Refusal::Conflict(why) => Kind::Conflict.because(why),
+                Refusal::Invalid(why) => Self::invalid(vec![ProblemPart::new("", why)]),
+                Refusal::Unknown(_) => Kind::NotFound.because(refusal.to_string()),
+            },
+            OrderError::Engine(EngineError::Invalid(problems)) => {
+                Self::invalid(problems.into_iter().map(|p| ProblemPart::new(p.path, p.message)).collect())
+            }
+            OrderError::Submit(error) => error.into(),
+            OrderError::Store(_) => Kind::Store.because(error.to_string()),
+            OrderError::Busy(_) => Kind::Unavailable.because(error.to_string()),
         }
     }
 }

@@ -1,5 +1,6 @@
 //! The calls, in groups by what they are about; and the roles that they need.
 
+mod deployments;
 mod events;
 mod explain;
 mod flags;
@@ -74,6 +75,14 @@ fn calls() -> OpenApiRouter<App> {
         .routes(routes!(flags::list))
         .routes(routes!(flags::show))
         .routes(routes!(flags::sources))
+        .routes(routes!(deployments::show))
+        .routes(routes!(deployments::status))
+        .routes(routes!(deployments::status_first))
+        .routes(routes!(deployments::plan))
+        .routes(routes!(deployments::diagnose))
+        .routes(routes!(deployments::events))
+        .routes(routes!(deployments::metrics))
+        .routes(routes!(deployments::list))
         .routes(routes!(ofrep::one))
         .routes(routes!(ofrep::all));
     let operate = OpenApiRouter::new()
@@ -84,6 +93,19 @@ fn calls() -> OpenApiRouter<App> {
         .routes(routes!(targets::put, targets::remove))
         .routes(routes!(targets::drain))
         .routes(routes!(mirrors::put, mirrors::remove))
+        .routes(routes!(deployments::create))
+        .routes(routes!(deployments::zero_downtime))
+        .routes(routes!(deployments::execute))
+        .routes(routes!(deployments::rollback))
+        .routes(routes!(deployments::rollback_first))
+        .routes(routes!(deployments::promote))
+        .routes(routes!(deployments::pause))
+        .routes(routes!(deployments::resume))
+        .routes(routes!(deployments::skip))
+        .routes(routes!(deployments::retry))
+        .routes(routes!(deployments::cancel))
+        .routes(routes!(deployments::select_winner))
+        .routes(routes!(deployments::conversions))
         .routes(routes!(flags::set, flags::unset))
         .routes(routes!(flags::put_override, flags::clear_override))
         .routes(routes!(flags::accept))

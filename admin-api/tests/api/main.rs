@@ -9,6 +9,7 @@
 
 mod changes;
 mod deployer;
+mod deployments;
 mod errors;
 mod events;
 mod fake;

@@ -9,7 +9,7 @@ fn operations() -> Vec<(String, String)> {
     let mut found = vec![("GET".to_owned(), "/api/openapi.json".to_owned())];
     for (path, item) in DOCUMENT["paths"].as_object().unwrap() {
         let path = path.replace("{service}", "web").replace("{target}", "v3").replace("{mirror}", "audit");
-        let path = path.replace("{flag}", "RECENT").replace("{source}", "main");
+        let path = path.replace("{flag}", "RECENT").replace("{source}", "main").replace("{id}", "dep-1");
         for method in item.as_object().unwrap().keys().filter(|key| *key != "parameters") {
             found.push((method.to_ascii_uppercase(), path.clone()));
         }
