@@ -28,8 +28,8 @@ impl fmt::Display for Problem {
 pub struct Problems(Vec<Problem>);
 
 impl Problems {
-    /// The problems, if there are any.
-    pub(crate) fn from_found(problems: Vec<Problem>) -> Option<Self> {
+    /// The problems, if there are any, in the order of the lines.
+    pub fn of(problems: Vec<Problem>) -> Option<Self> {
         (!problems.is_empty()).then_some(Self(problems))
     }
 

@@ -55,7 +55,7 @@ impl Report {
             counted = counted.max(at);
             Problem { path, line, message }
         });
-        Problems::from_found(problems.collect())
+        Problems::of(problems.collect())
     }
 }
 

@@ -12,6 +12,7 @@ use crate::{
         error::{self, CliError, Format},
         output,
     },
+    deploy::environments,
     state,
 };
 
@@ -29,7 +30,7 @@ pub(crate) fn run(args: &CheckArgs, format: Format) -> ExitCode {
             return ExitCode::from(error::USAGE);
         }
     };
-    let (report, code) = match tidegate_config::parse(&text) {
+    let (report, code) = match environments::parse(&text) {
         Ok(config) => (valid(file, &config, &Compared::with(&config), format), 0),
         Err(problems) => (invalid(file, &problems, format), error::USAGE),
     };
@@ -233,6 +234,14 @@ endpoints = [\"127.0.0.1:3001\"]
     fn text_that_is_not_toml_is_a_problem_of_its_line() {
         let problems = tidegate_config::parse("[server]\nthreads = = 2\n").unwrap_err();
         assert!(invalid(Path::new("t.toml"), &problems, Format::Text).starts_with("t.toml:2: "));
+    }
+
+    #[test]
+    fn a_stage_that_cannot_be_is_a_bad_configuration() {
+        let dir = tempfile::tempdir().unwrap();
+        let file = dir.path().join("t.toml");
+        std::fs::write(&file, format!("[stage.a]\nstrategy = \"fast\"\n{VALID}")).unwrap();
+        assert_eq!(run(&CheckArgs { config: file }, Format::Text), ExitCode::from(2));
     }
 
     #[test]

@@ -22,7 +22,7 @@ use super::{
     secrets::{self, Problem, Secrets},
     stats::ControlStats,
 };
-use crate::routing::Routing;
+use crate::{deploy::environments, routing::Routing};
 
 /// Time between two looks at the file.
 const LOOK: Duration = Duration::from_secs(1);
@@ -190,7 +190,7 @@ pub(crate) fn read(path: &Path) -> Result<(Config, Secrets), Vec<Problem>> {
         "" => (String::new(), format!("line {}: {}", problem.line, problem.message)),
         path => (path.to_owned(), format!("{} (line {})", problem.message, problem.line)),
     };
-    let config = tidegate_config::parse(&text).map_err(|problems| problems.iter().map(line).collect::<Vec<_>>())?;
+    let config = environments::parse(&text).map_err(|problems| problems.iter().map(line).collect::<Vec<_>>())?;
     let secrets = secrets::load(&config)?;
     Ok((config, secrets))
 }

@@ -1,3 +1,4 @@
 //! Carries out what the deployment engine decides.
 
+pub(crate) mod environments;
 pub(crate) mod watch;
