@@ -24,7 +24,7 @@ pub use deployments::{Deployments, Measured, Order, OrderError, Placed};
 pub use events::{EventLog, Recorded};
 pub use process::{
     Actor, AuditEntry, FlagPlace, FlagWriteError, FlagWrites, Outcome, Probed, Process, Readiness, ReloadError,
-    Submission, SubmitError,
+    Submission, SubmitError, UpgradeError, Upgraded,
 };
 pub use routes::router;
-pub use serve::{AdminListener, serve};
+pub use serve::{AdminListener, Heirloom, serve};

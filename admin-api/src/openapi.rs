@@ -237,6 +237,15 @@ impl IntoResponses for EvaluationRefusals {
     }
 }
 
+/// The call does not fit the present state.
+pub(crate) struct ConflictRefusal;
+
+impl IntoResponses for ConflictRefusal {
+    fn responses() -> BTreeMap<String, RefOr<openapi::Response>> {
+        all([("409", problem("It does not fit the present state, or failed; nothing has changed"))])
+    }
+}
+
 /// The call changes something.
 pub(crate) struct ChangeRefusals;
 

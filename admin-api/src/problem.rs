@@ -17,7 +17,7 @@ use utoipa::ToSchema;
 
 use crate::{
     deployments::OrderError,
-    process::{ReloadError, SubmitError},
+    process::{ReloadError, SubmitError, UpgradeError},
 };
 
 /// Longest message in characters: messages repeat what clients sent.
@@ -245,6 +245,12 @@ impl From<OrderError> for Problem {
             OrderError::Store(_) => Kind::Store.because(error.to_string()),
             OrderError::Busy(_) => Kind::Unavailable.because(error.to_string()),
         }
+    }
+}
+
+impl From<UpgradeError> for Problem {
+    fn from(error: UpgradeError) -> Self {
+        Kind::Conflict.because(error.to_string())
     }
 }
 

@@ -144,6 +144,20 @@ pub enum FlagWriteError {
     Submit(#[from] SubmitError),
 }
 
+/// The process that took the place of this one.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Upgraded {
+    /// Its number.
+    pub pid: u32,
+    /// How long it took until it served.
+    pub took: Duration,
+}
+
+/// Why no process took the place of this one, which goes on as before.
+#[derive(Debug, Clone, thiserror::Error)]
+#[error("{0}")]
+pub struct UpgradeError(pub String);
+
 /// The process behind the API. Implemented by the proxy, and by a fake in this crate's tests.
 #[async_trait]
 pub trait Process: Send + Sync + 'static {
@@ -157,6 +171,8 @@ pub trait Process: Send + Sync + 'static {
     async fn probe(&self, service: &ServiceId, target: &TargetId) -> Vec<Probed>;
     /// Loads the configuration file again.
     async fn reload(&self, actor: Actor, dry_run: bool) -> Result<Outcome, ReloadError>;
+    /// Starts the binary anew and hands it the listening sockets; this process ends when it has finished what runs.
+    async fn upgrade(&self, actor: Actor) -> Result<Upgraded, UpgradeError>;
     /// Writes into a flag source outside of the process, reads it again, and submits what it read as a change by the
     /// one who asks; what becomes of that change is the answer.
     async fn write_flags(&self, source: &SourceId, writes: FlagWrites) -> Result<Outcome, FlagWriteError>;

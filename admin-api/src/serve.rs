@@ -6,10 +6,16 @@
 use std::{
     fs, io,
     net::SocketAddr,
-    os::unix::fs::{DirBuilderExt as _, FileTypeExt as _, MetadataExt as _, PermissionsExt as _},
+    os::{
+        fd::{AsFd as _, OwnedFd},
+        unix::fs::{DirBuilderExt as _, FileTypeExt as _, MetadataExt as _, PermissionsExt as _},
+    },
     path::{Path, PathBuf},
     pin::pin,
-    sync::Arc,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering::Relaxed},
+    },
     time::Duration,
 };
 
@@ -82,6 +88,35 @@ impl AdminListener {
         }
     }
 
+    /// Listens on a socket that another process left, which it had bound to this address.
+    ///
+    /// # Errors
+    /// When the socket cannot be used.
+    pub fn inherit(address: &AdminAddress, socket: OwnedFd) -> io::Result<Self> {
+        match address {
+            AdminAddress::Tcp(_) => TcpListener::from_std(socket.into()).map(Self::Tcp),
+            AdminAddress::Unix(path) => {
+                let listener = UnixListener::from_std(socket.into())?;
+                let inode = fs::symlink_metadata(path)?.ino();
+                let file = SocketFile { path: path.clone(), inode, left: Arc::default() };
+                Ok(Self::Unix(listener, file))
+            }
+        }
+    }
+
+    /// What another process needs to go on listening.
+    ///
+    /// # Errors
+    /// When there are no more descriptors.
+    pub fn heirloom(&self) -> io::Result<Heirloom> {
+        match self {
+            Self::Tcp(listener) => Ok(Heirloom { socket: listener.as_fd().try_clone_to_owned()?, left: None }),
+            Self::Unix(listener, file) => {
+                Ok(Heirloom { socket: listener.as_fd().try_clone_to_owned()?, left: Some(Arc::clone(&file.left)) })
+            }
+        }
+    }
+
     /// The TCP address that it listens on, with the port that was found for port 0.
     pub fn local_address(&self) -> Option<SocketAddr> {
         match self {
@@ -96,10 +131,39 @@ impl AdminListener {
 pub struct SocketFile {
     path: PathBuf,
     inode: u64,
+    /// Whether another process serves it now.
+    left: Arc<AtomicBool>,
+}
+
+/// A listener of the admin API that can be left to another process.
+#[derive(Debug)]
+pub struct Heirloom {
+    socket: OwnedFd,
+    left: Option<Arc<AtomicBool>>,
+}
+
+impl Heirloom {
+    /// Another descriptor of the socket.
+    ///
+    /// # Errors
+    /// When there are no more descriptors.
+    pub fn socket(&self) -> io::Result<OwnedFd> {
+        self.socket.try_clone()
+    }
+
+    /// Says that another process serves it now: this one leaves its file in place.
+    pub fn is_left(self) {
+        if let Some(left) = self.left {
+            left.store(true, Relaxed);
+        }
+    }
 }
 
 impl Drop for SocketFile {
     fn drop(&mut self) {
+        if self.left.load(Relaxed) {
+            return;
+        }
         if fs::symlink_metadata(&self.path).is_ok_and(|found| found.ino() == self.inode) {
             let _ = fs::remove_file(&self.path);
         }
@@ -129,7 +193,7 @@ fn bind_unix(path: &Path) -> io::Result<(UnixListener, SocketFile)> {
         fs::set_permissions(&place, fs::Permissions::from_mode(0o600))?;
         let inode = fs::symlink_metadata(&place)?.ino();
         fs::rename(&place, path)?;
-        Ok((listener, SocketFile { path: path.to_owned(), inode }))
+        Ok((listener, SocketFile { path: path.to_owned(), inode, left: Arc::default() }))
     });
     if bound.is_err() {
         let _ = fs::remove_file(&place);

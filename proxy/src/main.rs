@@ -17,6 +17,7 @@ mod probe;
 mod routing;
 mod serve;
 mod state;
+mod upgrade;
 
 // Every proxied answer takes and gives back buffers: this allocator costs less there than the system's (see loadtest/).
 #[global_allocator]

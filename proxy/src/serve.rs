@@ -5,16 +5,19 @@
 
 use std::{
     collections::BTreeMap,
+    fs::File,
     io,
     net::SocketAddr,
+    os::fd::OwnedFd,
     path::PathBuf,
     process::ExitCode,
     sync::Arc,
     thread::JoinHandle,
-    time::{Duration, SystemTime, UNIX_EPOCH},
+    time::{Duration, Instant, SystemTime, UNIX_EPOCH},
 };
 
-use tidegate_admin::{Access, AccessToken, Actor, AdminListener, EventLog, MetricsAccess};
+use sd_notify::NotifyState;
+use tidegate_admin::{Access, AccessToken, Actor, AdminListener, EventLog, Heirloom, MetricsAccess, Upgraded};
 use tidegate_config::{Config, ListenerId, Role, server::AdminAddress};
 use tidegate_core::{Moment, State, compile};
 use tokio::{
@@ -27,7 +30,7 @@ use crate::{
     control::{
         controller::{Control, Controller},
         health,
-        process::ProxyProcess,
+        process::{ProxyProcess, UpgradeCall},
         reload::{self, Around, Reloader},
         resolve,
         secrets::{self, Problem, Secrets},
@@ -37,7 +40,7 @@ use crate::{
     flags::{self, FirstLook, FlagSources},
     lane::{PinKeys, Shared},
     mirror::Mirrors,
-    net::{self, BindError, DataPlane, Phase},
+    net::{self, BindError, DataPlane, Phase, Sockets},
     observe::{
         logging,
         metrics::{self, Metrics},
@@ -47,6 +50,7 @@ use crate::{
         FileStore, Loaded, MemoryStore, StateStore, StoreError,
         audit::{Audit, AuditThread},
     },
+    upgrade::{Legacy, Offer, Predecessor, TakeOverError, UpgradeError},
 };
 
 /// Threads of the control side; the data plane has its own.
@@ -98,6 +102,9 @@ pub(crate) enum ServeError {
         /// Why not.
         source: io::Error,
     },
+    /// The process before does not leave what it said it would.
+    #[error(transparent)]
+    TakeOver(#[from] TakeOverError),
     /// A flag source cannot be read, and the configuration wants it.
     #[error("flags.require_store: {}: start the store, or set require_store to false", .0.join("; "))]
     Flags(Vec<String>),
@@ -120,7 +127,12 @@ impl ServeError {
     pub(crate) fn exit_code(&self) -> u8 {
         match self {
             Self::Config(_) => 2,
-            Self::Store(_) | Self::Bind(_) | Self::Admin { .. } | Self::Flags(_) | Self::System { .. } => 1,
+            Self::Store(_)
+            | Self::Bind(_)
+            | Self::Admin { .. }
+            | Self::TakeOver(_)
+            | Self::Flags(_)
+            | Self::System { .. } => 1,
         }
     }
 
@@ -158,7 +170,10 @@ pub(crate) fn run(args: &ServeArgs) -> ExitCode {
 pub(crate) fn serve(options: ServeOptions) -> Result<(), ServeError> {
     let ServeOptions { source, up } = options;
     let (path, config, secrets) = configuration(source)?;
-    let kept = Kept::open(path.is_some().then_some(&config))?;
+    let (predecessor, legacy) = Predecessor::meet()?.unzip();
+    let (lock, left) =
+        legacy.map(|legacy| (legacy.lock, Left { sockets: legacy.sockets, admin: legacy.admin })).unzip();
+    let kept = Kept::open(path.is_some().then_some(&config), lock)?;
     let (state, differences) = State::load(&config, kept.loaded.stored().map(|stored| &stored.saved));
     for difference in differences {
         tracing::warn!(%difference, "configuration and saved state differ");
@@ -181,8 +196,9 @@ pub(crate) fn serve(options: ServeOptions) -> Result<(), ServeError> {
     let state = Arc::new(state);
     let workers = net::workers(&config);
     let routing = Arc::new(Routing::new(compile(&state, None, workers)));
-    let parts = Parts { path, config: Arc::new(config), secrets, kept, state, workers, routing, flags };
-    let served = runtime.block_on(parts.live(up));
+    let left = left.unwrap_or_default();
+    let parts = Parts { path, config: Arc::new(config), secrets, kept, state, workers, routing, flags, left };
+    let served = runtime.block_on(parts.live(up, predecessor));
     // What still runs there (look-ups of names, looks at the file) has nothing to finish.
     runtime.shutdown_background();
     served
@@ -201,9 +217,18 @@ fn configuration(source: Source) -> Result<(Option<PathBuf>, Config, Secrets), S
     }
 }
 
+/// What the process before left, if this one takes its place.
+#[derive(Default)]
+struct Left {
+    sockets: Sockets,
+    admin: Option<(AdminAddress, OwnedFd)>,
+}
+
 /// What outlives the process.
 struct Kept {
     store: Box<dyn StateStore>,
+    /// The file that is locked, if there is a directory.
+    lock: Option<File>,
     loaded: Loaded,
     audit: Audit,
     audit_thread: AuditThread,
@@ -211,21 +236,23 @@ struct Kept {
 
 impl Kept {
     /// Locks and reads the state directory of a configuration; without one, everything is in memory.
-    fn open(config: Option<&Config>) -> Result<Self, ServeError> {
+    fn open(config: Option<&Config>, left: Option<File>) -> Result<Self, ServeError> {
         let no_audit = ServeError::system("open the audit log");
         let Some(config) = config else {
             let (audit, audit_thread) = Audit::in_memory().map_err(no_audit)?;
-            return Ok(Self { store: Box::new(MemoryStore::default()), loaded: Loaded::Nothing, audit, audit_thread });
+            let store = Box::new(MemoryStore::default());
+            return Ok(Self { store, lock: None, loaded: Loaded::Nothing, audit, audit_thread });
         };
         let dir = &config.server.state_dir;
-        let mut store = FileStore::open(dir)?;
+        let mut store = FileStore::take_over(dir, left)?;
+        let lock = store.lock_file().map_err(ServeError::system("keep the lock of the state directory"))?;
         let loaded = store.load()?;
         if let Loaded::Previous { problem, .. } = &loaded {
             tracing::error!(problem, "the newest saved state cannot be used");
         }
         let recent = loaded.stored().map(|stored| stored.recent.clone()).unwrap_or_default();
         let (audit, audit_thread) = Audit::in_dir(dir, &recent).map_err(no_audit)?;
-        Ok(Self { store: Box::new(store), loaded, audit, audit_thread })
+        Ok(Self { store: Box::new(store), lock: Some(lock), loaded, audit, audit_thread })
     }
 }
 
@@ -239,17 +266,19 @@ struct Parts {
     workers: usize,
     routing: Arc<Routing>,
     flags: FirstLook,
+    left: Left,
 }
 
 impl Parts {
-    async fn live(self, up: Box<dyn FnOnce(Up) + Send>) -> Result<(), ServeError> {
-        let Self { path, config, secrets, kept, state, workers, routing, flags } = self;
+    async fn live(self, up: Box<dyn FnOnce(Up) + Send>, predecessor: Option<Predecessor>) -> Result<(), ServeError> {
+        let Self { path, config, secrets, kept, state, workers, routing, flags, left } = self;
         let mut signals = Signals::listen().map_err(ServeError::system("listen to signals"))?;
-        let admin = bind_admin(&config).await?;
+        let admin = bind_admin(&config, left.admin).await?;
+        let heirloom = admin.heirloom().map_err(ServeError::system("keep the socket of the admin API"))?;
         let (signs, seen) = mpsc::channel(PASSIVE_QUEUE);
         let shared = Arc::new(Shared::new(&config, Arc::clone(&routing), signs, pin_keys(&secrets), Mirrors::new()));
         let (stop, stopping) = watch::channel(Phase::Serving);
-        let plane = net::start(&config, &shared, &stopping)?;
+        let plane = net::start(&config, &shared, &stopping, left.sockets)?;
 
         let (stats, events) = (Arc::<ControlStats>::default(), Arc::new(EventLog::new(unix_micros())));
         let audit = Arc::new(kept.audit);
@@ -285,6 +314,7 @@ impl Parts {
         let further: Vec<metrics::Source> =
             vec![Box::new(move || counted.families()), Box::new(move || followed.families())];
         let metrics = Metrics::new(shared, further);
+        let (upgrades, mut calls) = mpsc::channel(1);
         let process = ProxyProcess {
             routing: Arc::clone(&routing),
             control: control.clone(),
@@ -294,6 +324,7 @@ impl Parts {
             stats: Arc::clone(&stats),
             metrics,
             flags,
+            upgrades,
         };
         let router = tidegate_admin::router(Arc::new(process), access(&config, &secrets));
         drop(secrets);
@@ -304,12 +335,23 @@ impl Parts {
         }));
         tracing::info!(generation = routing.load().generation.0, workers, "ready");
         up(Up { listeners, admin: address });
+        tell_supervisor(predecessor.is_some());
+        if let Some(predecessor) = predecessor {
+            predecessor.ready();
+        }
 
-        until_stopped(&mut signals, &reloader).await;
+        let estate = Estate { config: &config, plane: &plane, control: &control, lock: kept.lock, heirloom };
+        let successor = estate.until_stopped(&mut signals, &mut calls, &reloader).await;
+        drop(calls);
         stats.set_stopping();
         tracing::info!("shutting down: running requests may finish");
         let _ = stop.send(Phase::Stopping);
-        let ending = End { plane, control, controller, stop_admin, admin, audit_thread: kept.audit_thread };
+        let mut ending =
+            End { plane, control, controller, stop_admin: Some(stop_admin), admin, audit_thread: kept.audit_thread };
+        if successor == Successor::Serves {
+            // Calls are for that one now.
+            ending.stop_admin();
+        }
         tokio::select! {
             () = ending.drain() => {}
             () = second_stop(&mut signals) => {
@@ -328,17 +370,24 @@ struct End {
     plane: DataPlane,
     control: Control,
     controller: JoinHandle<()>,
-    stop_admin: oneshot::Sender<()>,
+    stop_admin: Option<oneshot::Sender<()>>,
     admin: tokio::task::JoinHandle<()>,
     audit_thread: AuditThread,
 }
 
 impl End {
+    /// Takes no more calls; those that run may finish.
+    fn stop_admin(&mut self) {
+        // Its going away is the word.
+        self.stop_admin = None;
+    }
+
     /// Lets requests finish while the admin API still answers, then ends what changes things, then what shows them.
-    async fn drain(self) {
+    async fn drain(mut self) {
+        let stop_admin = self.stop_admin.take();
         self.plane.join().await;
         self.control.stop().await;
-        let _ = self.stop_admin.send(());
+        drop(stop_admin);
         if self.admin.await.is_err() {
             tracing::error!("the admin API panicked");
         }
@@ -352,9 +401,13 @@ impl End {
     }
 }
 
-async fn bind_admin(config: &Config) -> Result<AdminListener, ServeError> {
+async fn bind_admin(config: &Config, left: Option<(AdminAddress, OwnedFd)>) -> Result<AdminListener, ServeError> {
     let listen = &config.admin.listen;
-    AdminListener::bind(listen).await.map_err(|source| ServeError::Admin { address: address_text(listen), source })
+    let bound = match left {
+        Some((address, socket)) if address == *listen => AdminListener::inherit(listen, socket),
+        _ => AdminListener::bind(listen).await,
+    };
+    bound.map_err(|source| ServeError::Admin { address: address_text(listen), source })
 }
 
 fn address_text(address: &AdminAddress) -> String {
@@ -392,11 +445,88 @@ fn start_tasks(routing: &Arc<Routing>, control: &Control, seen: mpsc::Receiver<P
     });
 }
 
-async fn until_stopped(signals: &mut Signals, reloader: &Arc<Reloader>) {
-    while signals.next().await == Signal::Reload {
-        let reloader = Arc::clone(reloader);
-        // Its outcome is logged and told by `reload` itself.
-        tokio::spawn(async move { reloader.reload(Actor("signal".into()), false).await });
+/// Tells a service manager that waits for it (systemd's `Type=notify`) that the process serves.
+fn tell_supervisor(in_place_of_another: bool) {
+    let pid = NotifyState::MainPid(std::process::id());
+    let states = if in_place_of_another { vec![pid, NotifyState::Ready] } else { vec![NotifyState::Ready] };
+    if let Err(error) = sd_notify::notify(false, &states) {
+        tracing::warn!(%error, "the service manager could not be told that the process serves");
+    }
+}
+
+/// Whether another process has taken this one's place.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Successor {
+    /// It serves.
+    Serves,
+    /// There is none.
+    None,
+}
+
+/// What this process can leave to another.
+struct Estate<'a> {
+    config: &'a Config,
+    plane: &'a DataPlane,
+    control: &'a Control,
+    lock: Option<File>,
+    heirloom: Heirloom,
+}
+
+impl Estate<'_> {
+    /// Does what signals and calls ask for, until one of them ends the process.
+    async fn until_stopped(
+        self,
+        signals: &mut Signals,
+        calls: &mut mpsc::Receiver<UpgradeCall>,
+        reloader: &Arc<Reloader>,
+    ) -> Successor {
+        loop {
+            tokio::select! {
+                signal = signals.next() => match signal {
+                    Signal::Stop => return Successor::None,
+                    Signal::Reload => {
+                        let reloader = Arc::clone(reloader);
+                        // Its outcome is logged and told by `reload` itself.
+                        tokio::spawn(async move { reloader.reload(Actor("signal".into()), false).await });
+                    }
+                },
+                Some(UpgradeCall { actor, reply }) = calls.recv() => {
+                    let begun = Instant::now();
+                    tracing::info!(actor = actor.0, "a new process is started to take over");
+                    let outcome = self.leave().await;
+                    match &outcome {
+                        Ok(pid) => tracing::info!(pid, "the new process has taken over"),
+                        Err(error) => tracing::error!(%error, "no process has taken over"),
+                    }
+                    let left = outcome.is_ok();
+                    let told = outcome.map(|pid| Upgraded { pid, took: begun.elapsed() });
+                    // Whoever asked may be gone.
+                    let _ = reply.send(told.map_err(|error| tidegate_admin::UpgradeError(error.to_string())));
+                    if left {
+                        self.heirloom.is_left();
+                        return Successor::Serves;
+                    }
+                }
+            }
+        }
+    }
+
+    /// Starts another process and hands it everything; its number.
+    async fn leave(&self) -> Result<u32, UpgradeError> {
+        let Some(lock) = &self.lock else {
+            return Err(UpgradeError::Impossible("this process runs without a configuration file: start it anew"));
+        };
+        let offer = Offer::make(&self.config.server.state_dir).await?;
+        let paused = self.control.pause().await;
+        let sockets = self.plane.take_sockets();
+        let copies = sockets.copy();
+        self.plane.keep_sockets(sockets);
+        let admin = Some((self.config.admin.listen.clone(), self.heirloom.socket()?));
+        let pid = offer.hand_over(Legacy { sockets: copies?, admin, lock: lock.try_clone()? }).await?;
+        if let Some(paused) = paused {
+            paused.handed_over();
+        }
+        Ok(pid)
     }
 }
 

@@ -46,6 +46,8 @@ pub fn binary() -> &'static Path {
 pub struct Tidegate {
     dir: TempDir,
     child: Child,
+    /// The process that took the first one's place.
+    successor: Option<u32>,
     log: Arc<Mutex<Vec<String>>>,
     environment: Vec<(String, String)>,
     public: SocketAddr,
@@ -89,7 +91,8 @@ impl Tidegate {
         let environment: Vec<_> = environment.iter().map(|(k, v)| ((*k).into(), (*v).into())).collect();
         let (child, log) = spawn(dir.path(), &environment);
         let nowhere = SocketAddr::from(([0, 0, 0, 0], 0));
-        let mut this = Self { dir, child, log, environment, public: nowhere, admin: nowhere, token: None };
+        let mut this =
+            Self { dir, child, successor: None, log, environment, public: nowhere, admin: nowhere, token: None };
         this.wait_ready().await;
         this
     }
@@ -146,7 +149,15 @@ impl Tidegate {
 
     /// Its process id.
     pub fn pid(&self) -> u32 {
-        self.child.id()
+        self.successor.unwrap_or_else(|| self.child.id())
+    }
+
+    /// Has another process of the same binary take over; the number of the one before, which may still finish requests.
+    pub async fn upgrade(&mut self) -> u32 {
+        let before = self.pid();
+        let answer = self.done("POST", "/api/upgrade", None).await;
+        self.successor = Some(u32::try_from(answer["pid"].as_u64().unwrap()).unwrap());
+        before
     }
 
     /// What it logged so far.
@@ -210,7 +221,7 @@ impl Tidegate {
 
     /// Sends a signal.
     pub fn signal(&self, signal: Signal) {
-        kill(Pid::from_raw(i32::try_from(self.child.id()).unwrap()), signal).unwrap();
+        kill(Pid::from_raw(i32::try_from(self.pid()).unwrap()), signal).unwrap();
     }
 
     /// Kills it with SIGKILL and starts it again on the same directory.
@@ -241,19 +252,22 @@ impl Tidegate {
 
     /// Resident memory in bytes.
     pub fn resident(&self) -> u64 {
-        let status = std::fs::read_to_string(format!("/proc/{}/status", self.child.id())).unwrap();
+        let status = std::fs::read_to_string(format!("/proc/{}/status", self.pid())).unwrap();
         let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).unwrap();
         line.trim().trim_end_matches("kB").trim().parse::<u64>().unwrap() * 1024
     }
 
     /// Open descriptors.
     pub fn descriptors(&self) -> usize {
-        std::fs::read_dir(format!("/proc/{}/fd", self.child.id())).unwrap().count()
+        std::fs::read_dir(format!("/proc/{}/fd", self.pid())).unwrap().count()
     }
 }
 
 impl Drop for Tidegate {
     fn drop(&mut self) {
+        if let Some(pid) = self.successor {
+            let _ = kill(Pid::from_raw(i32::try_from(pid).unwrap()), Signal::SIGKILL);
+        }
         let _ = self.child.kill();
         let _ = self.child.wait();
         if thread::panicking() {

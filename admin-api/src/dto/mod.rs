@@ -28,7 +28,7 @@ pub use explain::{ExplainInput, ExplainReply};
 pub use history::{DiagnosisView, HistoryLine, MetricsView};
 pub use percent::{Percent, Weights};
 pub use plan::PlanView;
-pub use process::{Live, Ready};
+pub use process::{Live, Ready, UpgradeReply};
 pub use service::ServiceView;
 pub use version::{VersionsReply, VersionsView};
 

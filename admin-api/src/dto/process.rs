@@ -28,3 +28,13 @@ impl From<Readiness> for Ready {
         Self { ready, reasons }
     }
 }
+
+/// Another process has taken the place of the one that was asked.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[schema(example = json!({ "pid": 4711, "took_ms": 120 }))]
+pub struct UpgradeReply {
+    /// Its number.
+    pub pid: u32,
+    /// Milliseconds from the call until it served.
+    pub took_ms: u64,
+}

@@ -113,7 +113,8 @@ fn calls() -> OpenApiRouter<App> {
     let admin = OpenApiRouter::new()
         .routes(routes!(process::audit))
         .routes(routes!(process::config))
-        .routes(routes!(process::reload));
+        .routes(routes!(process::reload))
+        .routes(routes!(process::upgrade));
     open.merge(needing(Role::Read, read)).merge(needing(Role::Operate, operate)).merge(needing(Role::Admin, admin))
 }
 

@@ -12,9 +12,9 @@ use super::{
 };
 use crate::{
     access::Caller,
-    dto::{AuditLine, ChangeReply, Live, Ready, change::Nothing},
+    dto::{AuditLine, ChangeReply, Live, Ready, UpgradeReply, change::Nothing},
     input::{ChangeParams, Conditions, NoParams, OptionalInput, Params},
-    openapi::{BodyRefusals, ChangeRefusals, IfMatch, OpenRefusals, Refusals},
+    openapi::{BodyRefusals, ChangeRefusals, ConflictRefusal, IfMatch, OpenRefusals, Refusals},
     problem::{Kind, Problem, ProblemPart},
     process::Actor,
 };
@@ -114,4 +114,21 @@ pub(super) async fn reload(
     check_fresh(&app.process.snapshot(), &conditions)?;
     let outcome = app.process.reload(Actor(caller.name), conditions.dry_run).await?;
     Ok(Of(outcome.generation, reply(&outcome, &conditions)))
+}
+
+/// Start the binary anew, hand it the listening sockets, and end when what runs is finished. No connection is refused.
+/// If the new process does not come up, this one goes on.
+#[utoipa::path(
+    post, path = "/api/upgrade", tag = "process",
+    request_body = Option<Nothing>,
+    responses((status = 200, body = UpgradeReply), Refusals, BodyRefusals, ConflictRefusal)
+)]
+pub(super) async fn upgrade(
+    State(app): State<App>,
+    Extension(caller): Extension<Caller>,
+    Params(NoParams {}): Params<NoParams>,
+    OptionalInput(Nothing {}): OptionalInput<Nothing>,
+) -> Result<Json<UpgradeReply>, Problem> {
+    let upgraded = app.process.upgrade(Actor(caller.name)).await?;
+    Ok(Json(UpgradeReply { pid: upgraded.pid, took_ms: u64::try_from(upgraded.took.as_millis()).unwrap_or(u64::MAX) }))
 }

@@ -13,7 +13,7 @@ use async_trait::async_trait;
 use serde_json::{Value, json};
 use tidegate_admin::{
     Actor, AuditEntry, Deployments, EventLog, FlagPlace, FlagWriteError, FlagWrites, Outcome, Probed, Process,
-    Readiness, ReloadError, Submission, SubmitError,
+    Readiness, ReloadError, Submission, SubmitError, UpgradeError, Upgraded,
 };
 use tidegate_config::{ServiceId, SourceId, TargetId};
 use tidegate_core::{
@@ -226,6 +226,10 @@ impl Process for Fake {
         })?;
         let change = Change::Reload { config: Arc::new(config) };
         self.take(Submission { change, expected: None, dry_run, actor }).map_err(ReloadError::Submit)
+    }
+
+    async fn upgrade(&self, _actor: Actor) -> Result<Upgraded, UpgradeError> {
+        Err(UpgradeError("the fake process has no binary".into()))
     }
 
     async fn write_flags(&self, source: &SourceId, writes: FlagWrites) -> Result<Outcome, FlagWriteError> {

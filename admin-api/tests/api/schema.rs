@@ -38,6 +38,7 @@ fn the_document_is_openapi_3_1_and_names_every_call() {
         "get /api/audit".to_owned(),
         "get /api/config".to_owned(),
         "post /api/reload".to_owned(),
+        "post /api/upgrade".to_owned(),
         "get /api/flags".to_owned(),
         "get /api/flags/{flag}".to_owned(),
         "put /api/flags/{flag}".to_owned(),

@@ -63,7 +63,7 @@ async fn metrics_are_open_unless_they_are_closed() {
 fn least_role(method: &str, path: &str) -> &'static str {
     match (method, path) {
         ("GET", "/healthz" | "/readyz" | "/metrics") => "none",
-        (_, "/api/audit" | "/api/config" | "/api/reload") => "admin",
+        (_, "/api/audit" | "/api/config" | "/api/reload" | "/api/upgrade") => "admin",
         ("GET", _) | ("POST", "/api/explain") => "read",
         ("POST", path) if path.starts_with("/ofrep/") => "read",
         _ => "operate",

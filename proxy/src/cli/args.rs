@@ -101,6 +101,10 @@ pub(crate) enum Command {
     History(HistoryArgs),
     /// Load the configuration file again; a file with problems changes nothing
     Reload(ReloadArgs),
+    /// Replace the running binary by the one that is there now, without refusing a connection
+    ///
+    /// Example: install the new binary, then `tidegate upgrade`. If it does not come up, the old one goes on.
+    Upgrade,
     /// Print the configuration in force, without secrets
     Config,
     /// Print a completion script

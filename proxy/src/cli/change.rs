@@ -4,7 +4,7 @@ use std::{collections::BTreeMap, time::Duration};
 
 use http::Method;
 use serde_json::{Map, Value, json};
-use tidegate_admin::dto::ChangeReply;
+use tidegate_admin::dto::{ChangeReply, UpgradeReply};
 use tidegate_config::{ServiceId, Split, TargetId, Weight};
 
 use crate::cli::{
@@ -20,6 +20,8 @@ use crate::cli::{
     status,
 };
 
+/// How long a new process may take until it serves, and a little more: the proxy gives it up before.
+const UPGRADE: Duration = Duration::from_secs(100);
 /// Time between two looks at a target that drains.
 const DRAIN_PAUSE: Duration = Duration::from_millis(500);
 
@@ -154,6 +156,18 @@ pub(crate) async fn mirror_remove(session: &Session, args: &MirrorArgs) -> Resul
 pub(crate) async fn reload(session: &Session, args: &ReloadArgs) -> Result<(), CliError> {
     let answer = session.change(Call::post("/api/reload", json!({})), "", Ask::Never, &args.change).await?;
     session.print(&answer, words)
+}
+
+/// `tidegate upgrade`.
+pub(crate) async fn upgrade(session: &Session) -> Result<(), CliError> {
+    let answer = session.client.send_patiently(&Call::post("/api/upgrade", json!({})), UPGRADE).await?;
+    session.print(&answer, |answer, _| match serde_json::from_value::<UpgradeReply>(answer.clone()) {
+        Ok(reply) => format!(
+            "process {} has taken over after {} ms; the one before finishes what runs\n",
+            reply.pid, reply.took_ms
+        ),
+        Err(_) => format!("{}\n", printable(&answer.to_string())),
+    })
 }
 
 /// What a change did, in words.

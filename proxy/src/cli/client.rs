@@ -90,11 +90,16 @@ impl Client {
 
     /// Makes a call; the answer's body if it succeeded.
     pub(crate) async fn send(&self, call: &Call) -> Result<Bytes, CliError> {
+        self.send_patiently(call, self.deadline).await
+    }
+
+    /// [`Client::send`] with another deadline.
+    pub(crate) async fn send_patiently(&self, call: &Call, deadline: Duration) -> Result<Bytes, CliError> {
         let exchange = async {
             let answer = self.exchange(call, "application/json", None).await?;
             self.body_of(answer).await
         };
-        match timeout(self.deadline, exchange).await.unwrap_or_else(|_| Err(self.too_slow())) {
+        match timeout(deadline, exchange).await.unwrap_or_else(|_| Err(self.too_slow())) {
             // Whether the proxy got it is not known: whoever asked has to look.
             Err(CliError::Interrupted { server, cause }) if call.method != Method::GET => {
                 let cause = format!("{cause}; the change may have been made, see `tidegate status`");

@@ -74,6 +74,7 @@ fn run(cli: Cli, token: Option<ValueSource>) -> ExitCode {
         | Command::Events(_)
         | Command::History(_)
         | Command::Reload(_)
+        | Command::Upgrade
         | Command::Config => {
             if token == Some(ValueSource::CommandLine) && format == Format::Text {
                 output::note("warning: arguments are visible to other users; give the token in TIDEGATE_TOKEN\n");
@@ -118,6 +119,7 @@ async fn verb(session: &Session, command: &Command) -> Result<(), CliError> {
         Command::Events(args) => events::run(session, args).await,
         Command::History(args) => read::history(session, args).await,
         Command::Reload(args) => change::reload(session, args).await,
+        Command::Upgrade => change::upgrade(session).await,
         Command::Config => read::config(session).await,
         // Invariant: `run` handles these itself; they need no admin API.
         Command::Serve(_) | Command::Demo(_) | Command::Check(_) | Command::Init(_) | Command::Completions(_) => Ok(()),

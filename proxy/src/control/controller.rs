@@ -31,7 +31,41 @@ enum Message {
     Command { submission: Submission, notes: Vec<String>, reply: oneshot::Sender<Result<Outcome, SubmitError>> },
     Health(HealthReport),
     Tick,
+    Pause { paused: oneshot::Sender<()>, then: oneshot::Receiver<Then> },
     Stop(oneshot::Sender<()>),
+}
+
+/// What comes after a pause.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Then {
+    /// Nobody else writes: it goes on.
+    GoOn,
+    /// Another process writes now: this one never does again.
+    HandedOver,
+}
+
+/// A controller that changes and saves nothing. It goes on when this is dropped.
+#[derive(Debug)]
+pub(crate) struct Paused(Option<oneshot::Sender<Then>>);
+
+impl Paused {
+    /// Another process is the one writer now.
+    pub(crate) fn handed_over(mut self) {
+        self.end(Then::HandedOver);
+    }
+
+    fn end(&mut self, then: Then) {
+        if let Some(paused) = self.0.take() {
+            // A controller that is gone writes nothing either.
+            let _ = paused.send(then);
+        }
+    }
+}
+
+impl Drop for Paused {
+    fn drop(&mut self) {
+        self.end(Then::GoOn);
+    }
 }
 
 /// The end of the queue that the rest of the process holds.
@@ -70,6 +104,16 @@ impl Control {
     /// Says that time has passed. Dropped when the queue is full: the next one says the same.
     pub(crate) fn tick(&self) {
         let _ = self.messages.try_send(Message::Tick);
+    }
+
+    /// Lets the controller rest when it has made every change that was asked for before. What is asked for meanwhile
+    /// waits. `None`: it has ended.
+    pub(crate) async fn pause(&self) -> Option<Paused> {
+        let (paused, rests) = oneshot::channel();
+        let (end, then) = oneshot::channel();
+        self.messages.send(Message::Pause { paused, then }).await.ok()?;
+        rests.await.ok()?;
+        Some(Paused(Some(end)))
     }
 
     /// Ends the controller when it has made every change that was asked for before.
@@ -157,6 +201,12 @@ impl Running {
                 Message::Tick => {
                     self.make_own(Change::Tick, "clock");
                     self.save_again();
+                }
+                Message::Pause { paused, then } => {
+                    let _ = paused.send(());
+                    if then.blocking_recv() == Ok(Then::HandedOver) {
+                        return refuse_all(queue);
+                    }
                 }
                 Message::Stop(done) => {
                     self.save_at_end();
@@ -290,6 +340,22 @@ impl Running {
             generation: next.generation,
             events,
         })
+    }
+}
+
+/// What is left to do for a controller whose place another process has taken: to say so.
+fn refuse_all(mut queue: mpsc::Receiver<Message>) {
+    while let Some(message) = queue.blocking_recv() {
+        match message {
+            Message::Command { reply, .. } => {
+                let _ = reply.send(Err(SubmitError::Busy("a new process has taken over: try again")));
+            }
+            Message::Health(_) | Message::Tick | Message::Pause { .. } => {}
+            Message::Stop(done) => {
+                let _ = done.send(());
+                return;
+            }
+        }
     }
 }
 

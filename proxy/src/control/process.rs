@@ -6,14 +6,17 @@ use async_trait::async_trait;
 use futures_util::{StreamExt as _, stream};
 use tidegate_admin::{
     Actor, AuditEntry, Deployments, EventLog, FlagWriteError, FlagWrites, Measured, Order, OrderError, Outcome, Placed,
-    Probed, Process, Readiness, ReloadError, Submission, SubmitError,
+    Probed, Process, Readiness, ReloadError, Submission, SubmitError, UpgradeError, Upgraded,
 };
 use tidegate_config::{HealthPolicy, ServiceId, SourceId, TargetId};
 use tidegate_core::{
     Endpoint, Moment, Service, Snapshot,
     deploy::{DeploymentId, engine::Engine, stage::Stages},
 };
-use tokio::time::Instant;
+use tokio::{
+    sync::{mpsc, oneshot},
+    time::Instant,
+};
 
 use super::{controller::Control, reload::Reloader, stats::ControlStats};
 use crate::{flags::FlagSources, observe::metrics::Metrics, probe, routing::Routing, state::audit::Audit};
@@ -41,6 +44,16 @@ pub(crate) struct ProxyProcess {
     pub(crate) metrics: Metrics,
     /// The flag sources.
     pub(crate) flags: Arc<FlagSources>,
+    /// Where upgrades are asked for.
+    pub(crate) upgrades: mpsc::Sender<UpgradeCall>,
+}
+
+/// An upgrade that is asked for.
+pub(crate) struct UpgradeCall {
+    /// Who asks.
+    pub(crate) actor: Actor,
+    /// What became of it.
+    pub(crate) reply: oneshot::Sender<Result<Upgraded, UpgradeError>>,
 }
 
 #[async_trait]
@@ -69,6 +82,13 @@ impl Process for ProxyProcess {
 
     async fn reload(&self, actor: Actor, dry_run: bool) -> Result<Outcome, ReloadError> {
         self.reloader.reload(actor, dry_run).await
+    }
+
+    async fn upgrade(&self, actor: Actor) -> Result<Upgraded, UpgradeError> {
+        let (reply, answer) = oneshot::channel();
+        let busy = |_| UpgradeError("an upgrade is under way already".into());
+        self.upgrades.try_send(UpgradeCall { actor, reply }).map_err(busy)?;
+        answer.await.unwrap_or_else(|_| Err(UpgradeError("the process is going down".into())))
     }
 
     async fn write_flags(&self, source: &SourceId, writes: FlagWrites) -> Result<Outcome, FlagWriteError> {

@@ -1,13 +1,15 @@
 //! Listening sockets: one per address and worker, and a clear error when an address cannot be had.
 
 use std::{
+    collections::BTreeMap,
     io,
     net::{SocketAddr, TcpListener},
     path::PathBuf,
+    sync::{Arc, Mutex, PoisonError},
     time::Duration,
 };
 
-use socket2::{Domain, Protocol, Socket, TcpKeepalive, Type};
+use socket2::{Domain, Protocol, SockRef, Socket, TcpKeepalive, Type};
 use tidegate_config::ListenerId;
 
 /// Connections that the kernel holds for a worker that has not accepted them yet.
@@ -66,25 +68,89 @@ fn explain(error: &io::Error, address: SocketAddr) -> String {
     }
 }
 
-/// Listens `sockets` times on an address. With port 0, all of them listen on the port that the first one was given.
-pub(super) fn listen(address: SocketAddr, sockets: usize) -> io::Result<(SocketAddr, Vec<TcpListener>)> {
-    let first = socket(address)?;
-    // Bound without SO_REUSEPORT: otherwise a second process of the same user would silently take half of the clients.
-    first.bind(&address.into())?;
-    let bound =
-        first.local_addr()?.as_socket().ok_or_else(|| io::Error::other("the socket has no internet address"))?;
-    first.set_reuse_port(true)?;
-    let mut all = vec![first];
-    for _ in 1..sockets {
+/// Listening sockets, by listener and the address that was configured for it.
+#[derive(Debug, Default)]
+pub(crate) struct Sockets(pub(crate) BTreeMap<ListenerId, (SocketAddr, Vec<TcpListener>)>);
+
+impl Sockets {
+    /// The sockets of a listener, if it still has this address.
+    pub(super) fn take(&mut self, listener: &ListenerId, address: SocketAddr) -> Vec<TcpListener> {
+        match self.0.remove(listener) {
+            Some((configured, sockets)) if configured == address => sockets,
+            _ => Vec::new(),
+        }
+    }
+
+    /// Other descriptors of the same sockets.
+    pub(crate) fn copy(&self) -> io::Result<Self> {
+        let mut copy = Self::default();
+        self.0.iter().try_for_each(|(listener, (configured, sockets))| copy.keep(listener, *configured, sockets))?;
+        Ok(copy)
+    }
+
+    /// Keeps other descriptors of these sockets.
+    pub(super) fn keep(
+        &mut self,
+        listener: &ListenerId,
+        configured: SocketAddr,
+        sockets: &[TcpListener],
+    ) -> io::Result<()> {
+        let sockets = sockets.iter().map(TcpListener::try_clone).collect::<io::Result<_>>()?;
+        self.0.insert(listener.clone(), (configured, sockets));
+        Ok(())
+    }
+}
+
+/// Further descriptors of the listening sockets, kept to be left to another process. They are let go when the process
+/// stops: a socket closes with its last descriptor.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Kept(Arc<Mutex<Sockets>>);
+
+impl Kept {
+    /// Keeps these.
+    pub(super) fn put(&self, sockets: Sockets) {
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = sockets;
+    }
+
+    /// Takes them away.
+    pub(super) fn take(&self) -> Sockets {
+        std::mem::take(&mut *self.0.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+}
+
+/// Listens on an address, with at least `least` sockets: those that are there already, all of which must be served,
+/// and new ones. With port 0, all of them listen on the port that the first one was given.
+pub(super) fn listen(
+    address: SocketAddr,
+    least: usize,
+    there: Vec<TcpListener>,
+) -> io::Result<(SocketAddr, Vec<TcpListener>)> {
+    let (bound, mut all) = match there.first() {
+        Some(first) => (first.local_addr()?, there),
+        None => {
+            let first = socket(address)?;
+            // Bound without SO_REUSEPORT: otherwise a second process of the same user would silently take half of the
+            // clients.
+            first.bind(&address.into())?;
+            let bound = first
+                .local_addr()?
+                .as_socket()
+                .ok_or_else(|| io::Error::other("the socket has no internet address"))?;
+            first.set_reuse_port(true)?;
+            (bound, vec![first.into()])
+        }
+    };
+    while all.len() < least {
         let next = socket(address)?;
         next.set_reuse_port(true)?;
         next.bind(&bound.into())?;
-        all.push(next);
+        all.push(next.into());
     }
     for socket in &all {
-        socket.listen(BACKLOG)?;
+        // Those that listen already are not changed by it.
+        SockRef::from(socket).listen(BACKLOG)?;
     }
-    Ok((bound, all.into_iter().map(TcpListener::from).collect()))
+    Ok((bound, all))
 }
 
 /// A socket whose options the accepted connections inherit.
@@ -110,16 +176,33 @@ mod tests {
 
     #[test]
     fn port_zero_gives_every_socket_the_same_port() {
-        let (bound, sockets) = listen(loopback(0), 3).unwrap();
+        let (bound, sockets) = listen(loopback(0), 3, Vec::new()).unwrap();
         assert_ne!(bound.port(), 0);
         assert_eq!(sockets.len(), 3);
         assert!(sockets.iter().all(|socket| socket.local_addr().unwrap() == bound));
     }
 
     #[test]
+    fn sockets_that_are_there_are_used_and_new_ones_join_them() {
+        let (bound, sockets) = listen(loopback(0), 2, Vec::new()).unwrap();
+        let id = ListenerId::parse("public").unwrap();
+        let mut kept = Sockets::default();
+        kept.keep(&id, loopback(0), &sockets).unwrap();
+        drop(sockets);
+        assert!(kept.take(&ListenerId::parse("other").unwrap(), loopback(0)).is_empty());
+        let (again, more) = listen(loopback(0), 3, kept.take(&id, loopback(0))).unwrap();
+        assert_eq!((again, more.len()), (bound, 3));
+        kept.keep(&id, loopback(0), &more).unwrap();
+        let fewer = listen(loopback(0), 1, kept.take(&id, loopback(0))).unwrap().1;
+        assert_eq!(fewer.len(), 3, "a socket that nobody serves would leave its clients waiting");
+        kept.keep(&id, loopback(0), &fewer).unwrap();
+        assert!(kept.take(&id, loopback(1)).is_empty(), "another address is bound anew");
+    }
+
+    #[test]
     fn a_port_that_another_tidegate_has_is_refused() {
-        let (bound, _sockets) = listen(loopback(0), 2).unwrap();
-        assert_eq!(listen(bound, 2).unwrap_err().kind(), io::ErrorKind::AddrInUse);
+        let (bound, _sockets) = listen(loopback(0), 2, Vec::new()).unwrap();
+        assert_eq!(listen(bound, 2, Vec::new()).unwrap_err().kind(), io::ErrorKind::AddrInUse);
     }
 
     #[test]

@@ -22,5 +22,5 @@ mod worker;
 #[cfg(test)]
 mod tests;
 
-pub(crate) use bind::BindError;
+pub(crate) use bind::{BindError, Sockets};
 pub(crate) use plane::{DataPlane, Phase, start, workers};

@@ -13,7 +13,7 @@ use tidegate_core::{ListenerIdx, stats::Worker};
 use tokio::sync::{mpsc, watch};
 
 use super::{
-    bind::{BindError, listen},
+    bind::{BindError, Kept, Sockets, listen},
     caps::{Caps, ListenerCap},
     tls,
     worker::{self, Door, Setup},
@@ -35,6 +35,7 @@ pub(crate) enum Phase {
 #[derive(Debug)]
 pub(crate) struct DataPlane {
     addresses: BTreeMap<ListenerId, SocketAddr>,
+    kept: Kept,
     threads: Vec<JoinHandle<()>>,
     ended: mpsc::Receiver<Infallible>,
 }
@@ -43,6 +44,16 @@ impl DataPlane {
     /// Where the listeners are; what was port 0 in the configuration is the port that the kernel chose.
     pub(crate) fn addresses(&self) -> &BTreeMap<ListenerId, SocketAddr> {
         &self.addresses
+    }
+
+    /// The listening sockets, to be left to another process.
+    pub(crate) fn take_sockets(&self) -> Sockets {
+        self.kept.take()
+    }
+
+    /// Takes back what [`DataPlane::take_sockets`] gave.
+    pub(crate) fn keep_sockets(&self, sockets: Sockets) {
+        self.kept.put(sockets);
     }
 
     /// Waits until every worker has ended: at once after a stop if nothing runs.
@@ -62,25 +73,26 @@ pub(crate) fn workers(config: &Config) -> usize {
     config.server.threads.unwrap_or_else(cores).max(1)
 }
 
-/// Binds every listener and starts the workers. Nothing runs and nothing stays bound after an error.
+/// Binds every listener, unless an earlier process left its sockets, and starts the workers. Nothing runs and nothing
+/// stays bound after an error.
 pub(crate) fn start(
     config: &Config,
     shared: &Arc<Shared>,
     stop: &watch::Receiver<Phase>,
+    mut left: Sockets,
 ) -> Result<DataPlane, BindError> {
     // pingora reads them too, and panics if it cannot.
     Trust::system().map_err(|error| BindError::Trust(error.to_string()))?;
     let workers = workers(config);
     let caps = Arc::new(Caps::new(config.server.limits.connections_per_client));
-    let mut addresses = BTreeMap::new();
+    let (mut addresses, mut sockets) = (BTreeMap::new(), Sockets::default());
     let mut doors: Vec<Vec<(Door, TcpListener)>> = (0..workers).map(|_| Vec::new()).collect();
     for (position, (id, listener)) in config.listeners.iter().enumerate() {
         let tls = listener.tls.as_ref().map(|files| tls::acceptor(id, files)).transpose()?;
-        let (address, sockets) = listen(listener.address, workers).map_err(|source| BindError::Address {
-            listener: id.clone(),
-            address: listener.address,
-            source,
-        })?;
+        let failed = |source| BindError::Address { listener: id.clone(), address: listener.address, source };
+        let there = left.take(id, listener.address);
+        let (address, listening) = listen(listener.address, workers, there).map_err(failed)?;
+        sockets.keep(id, listener.address, &listening).map_err(failed)?;
         let door = Door {
             listener: ListenerIdx(position as u32),
             cap: Arc::new(ListenerCap::new(config.server.limits.connections)),
@@ -88,10 +100,14 @@ pub(crate) fn start(
             h2c: listener.h2c,
         };
         addresses.insert(id.clone(), address);
-        for (doors, socket) in doors.iter_mut().zip(sockets) {
-            doors.push((door.clone(), socket));
+        for (at, socket) in listening.into_iter().enumerate() {
+            if let Some(doors) = doors.get_mut(at % workers) {
+                doors.push((door.clone(), socket));
+            }
         }
     }
+    let kept = Kept::default();
+    kept.put(sockets);
     let (running, ended) = mpsc::channel(1);
     let mut threads = Vec::with_capacity(workers);
     for (number, doors) in doors.into_iter().enumerate() {
@@ -100,10 +116,11 @@ pub(crate) fn start(
             doors,
             shared: Arc::clone(shared),
             caps: Arc::clone(&caps),
+            kept: kept.clone(),
             stop: stop.clone(),
             grace: config.server.grace,
         };
         threads.push(worker::spawn(setup, running.clone()).map_err(BindError::Thread)?);
     }
-    Ok(DataPlane { addresses, threads, ended })
+    Ok(DataPlane { addresses, kept, threads, ended })
 }

@@ -16,6 +16,7 @@ use tokio::{
 use tokio_rustls::TlsAcceptor;
 
 use super::{
+    bind::Kept,
     caps::{Admitted, Caps, ListenerCap},
     connection::{self, Connection},
     cutter,
@@ -57,6 +58,8 @@ pub(super) struct Setup {
     pub(super) shared: Arc<Shared>,
     /// The connections of all workers.
     pub(super) caps: Arc<Caps>,
+    /// What must not outlive the listening sockets.
+    pub(super) kept: Kept,
     /// How far the process is.
     pub(super) stop: watch::Receiver<Phase>,
     /// How long requests may go on after a stop.
@@ -89,7 +92,7 @@ pub(super) fn spawn(setup: Setup, running: mpsc::Sender<Infallible>) -> io::Resu
 }
 
 async fn serve(setup: Setup) {
-    let Setup { worker, doors, shared, caps, mut stop, grace } = setup;
+    let Setup { worker, doors, shared, caps, kept, mut stop, grace } = setup;
     let (stop_pingora, stopping) = watch::channel(false);
     let lane = crate::lane::lane(&shared);
     let house = Rc::new(House { worker, shared, lane, roster: Arc::default(), stopping, caps });
@@ -97,7 +100,10 @@ async fn serve(setup: Setup) {
     let mut accepting = Vec::with_capacity(doors.len());
     for (door, socket) in doors {
         match TcpListener::from_std(socket) {
-            Ok(socket) => accepting.push(spawn_local(accept(Rc::clone(&house), door, socket, stop.clone()))),
+            Ok(socket) => {
+                let listening = Listening { door, socket, kept: kept.clone() };
+                accepting.push(spawn_local(accept(Rc::clone(&house), listening, stop.clone())));
+            }
             Err(error) => tracing::error!(worker = worker.0, %error, "a worker cannot use its listening socket"),
         }
     }
@@ -117,6 +123,13 @@ async fn serve(setup: Setup) {
     let _ = timeout(AFTER_CUT, house.roster.emptied()).await;
 }
 
+/// A listening socket of a worker.
+struct Listening {
+    door: Door,
+    socket: TcpListener,
+    kept: Kept,
+}
+
 /// Waits for a phase. Nobody left to tell us means that the process goes down.
 async fn reached(stop: &mut watch::Receiver<Phase>, wanted: fn(Phase) -> bool) {
     if stop.wait_for(|phase| wanted(*phase)).await.is_err() && !wanted(Phase::Stopping) {
@@ -125,7 +138,8 @@ async fn reached(stop: &mut watch::Receiver<Phase>, wanted: fn(Phase) -> bool) {
 }
 
 /// Accepts until the process stops; then takes what the kernel had already accepted, and closes the socket.
-async fn accept(house: Rc<House>, door: Door, socket: TcpListener, mut stop: watch::Receiver<Phase>) {
+async fn accept(house: Rc<House>, listening: Listening, mut stop: watch::Receiver<Phase>) {
+    let Listening { door, socket, kept } = listening;
     let mut stopped = std::pin::pin!(reached(&mut stop, |phase| phase != Phase::Serving));
     loop {
         tokio::select! {
@@ -141,6 +155,7 @@ async fn accept(house: Rc<House>, door: Door, socket: TcpListener, mut stop: wat
             },
         }
     }
+    drop(kept.take());
     while let Some(Ok((tcp, address))) = socket.accept().now_or_never() {
         house.welcome(tcp, address, &door);
     }

@@ -28,21 +28,35 @@ pub(crate) struct FileStore {
     previous: PathBuf,
     /// What is in `state.json`.
     stored: Stored,
-    _lock: DirLock,
+    lock: DirLock,
 }
 
 impl FileStore {
-    /// Opens a directory, which is made if it is not there, and locks it.
+    /// [`FileStore::take_over`] where there is no process before.
+    #[cfg(test)]
     pub(crate) fn open(dir: &Path) -> Result<Self, StoreError> {
+        Self::take_over(dir, None)
+    }
+
+    /// Opens a directory, which is made if it is not there, and locks it; or uses the lock that the process before left.
+    pub(crate) fn take_over(dir: &Path, left: Option<File>) -> Result<Self, StoreError> {
         DirBuilder::new().recursive(true).mode(0o700).create(dir).map_err(StoreError::io("make the directory", dir))?;
-        let lock = DirLock::take(dir)?;
+        let lock = match left {
+            Some(file) => DirLock::take_over(file, dir)?,
+            None => DirLock::take(dir)?,
+        };
         Ok(Self {
             dir: dir.to_owned(),
             current: dir.join("state.json"),
             previous: dir.join("state.json.1"),
             stored: Stored::default(),
-            _lock: lock,
+            lock,
         })
+    }
+
+    /// The file whose lock says that this process owns the directory, to be left to the next one.
+    pub(crate) fn lock_file(&self) -> io::Result<File> {
+        self.lock.file()
     }
 
     /// Falls back on the copy before, and puts the damaged file out of the way so that nothing overwrites it.

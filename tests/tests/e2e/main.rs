@@ -9,3 +9,4 @@ mod mirroring;
 mod refusing;
 mod splitting;
 mod switching;
+mod upgrading;

@@ -146,7 +146,7 @@ fn a_taken_port_is_an_error_that_names_the_listener() {
     let (state, _) = State::load(&config, None);
     let routing = Arc::new(Routing::new(compile(&Arc::new(state), None, 1)));
     let shared = Arc::new(Shared::new(&config, routing, mpsc::channel(1).0, PinKeys::default(), Mirrors::new()));
-    let error = start(&config, &shared, &watch::channel(Phase::Serving).1).unwrap_err().to_string();
+    let error = start(&config, &shared, &watch::channel(Phase::Serving).1, Sockets::default()).unwrap_err().to_string();
     assert!(error.starts_with(&format!("listener public: cannot listen on {address}: the port is taken")), "{error}");
 }
 

@@ -20,7 +20,7 @@ use tokio::{
     time::timeout,
 };
 
-use super::{DataPlane, Phase, start, workers};
+use super::{DataPlane, Phase, Sockets, start, workers};
 use crate::{
     lane::{PinKeys, Shared},
     mirror::Mirrors,
@@ -52,7 +52,7 @@ impl Proxy {
         let pins = PinKeys::new([&admin], [(ServiceId::parse("web").unwrap(), &own)]);
         let shared = Arc::new(Shared::new(&config, routing, signs, pins, Mirrors::new()));
         let (stop, stopped) = watch::channel(Phase::Serving);
-        let plane = start(&config, &shared, &stopped).unwrap();
+        let plane = start(&config, &shared, &stopped, Sockets::default()).unwrap();
         let address = plane.addresses()[&ListenerId::parse("public").unwrap()];
         Self { shared, address, signs: received, stop, plane: Some(plane) }
     }
