@@ -37,6 +37,7 @@ use crate::{
         signals::{Signal, Signals},
         stats::ControlStats,
     },
+    deploy::hook,
     flags::{self, FirstLook, FlagSources},
     lane::{PinKeys, Shared},
     mirror::Mirrors,
@@ -170,6 +171,7 @@ pub(crate) fn run(args: &ServeArgs) -> ExitCode {
 pub(crate) fn serve(options: ServeOptions) -> Result<(), ServeError> {
     let ServeOptions { source, up } = options;
     let (path, config, secrets) = configuration(source)?;
+    hook::hide(secrets::variables(&config));
     let (predecessor, legacy) = Predecessor::meet()?.unzip();
     let (lock, left) =
         legacy.map(|legacy| (legacy.lock, Left { sockets: legacy.sockets, admin: legacy.admin })).unzip();

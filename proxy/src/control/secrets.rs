@@ -10,7 +10,7 @@ use std::{
     path::Path,
 };
 
-use tidegate_config::{Config, Secret, SecretSource, ServiceId, Token};
+use tidegate_config::{Config, Secret, SecretSource, ServiceId, SinkTarget, SourceSpec, Token};
 
 /// Longest secret in bytes: the admin API compares no longer ones.
 const MAX_BYTES: u64 = 1024;
@@ -49,6 +49,27 @@ pub(crate) fn load(config: &Config) -> Result<Secrets, Vec<Problem>> {
         pins.extend(secret.map(|secret| (id.clone(), secret)));
     }
     if problems.is_empty() { Ok(Secrets { tokens, pins }) } else { Err(problems) }
+}
+
+/// The environment variables that hold secrets of the proxy: nobody else is to see them.
+pub(crate) fn variables(config: &Config) -> Vec<String> {
+    let tokens = config.admin.tokens.iter().map(|token| &token.secret);
+    let pins = config.services.values().filter_map(|service| service.pin.as_ref());
+    let stores = config.flags.sources.values().filter_map(|source| match source {
+        SourceSpec::Redis(store) => Some(store),
+        SourceSpec::File(_) => None,
+    });
+    let passwords = stores.flat_map(|store| store.password.iter().chain(&store.sentinel_password));
+    let sinks = config.events.sinks.iter().filter_map(|sink| match &sink.to {
+        SinkTarget::Url { token, .. } => token.as_ref(),
+        SinkTarget::Command(_) | SinkTarget::File(_) => None,
+    });
+    let sources = tokens.chain(pins).chain(passwords).chain(sinks);
+    let name = |source: &SecretSource| match source {
+        SecretSource::Env(name) => Some(name.clone()),
+        SecretSource::File(_) => None,
+    };
+    sources.filter_map(name).collect()
 }
 
 pub(crate) fn read(source: &SecretSource) -> Result<Secret, String> {
@@ -99,7 +120,7 @@ mod tests {
 
     use tidegate_config::SecretSource;
 
-    use super::read;
+    use super::{read, variables};
 
     fn problem(source: &SecretSource) -> String {
         read(source).unwrap_err()
@@ -111,6 +132,24 @@ mod tests {
         let path = dir.path().join("token");
         fs::write(&path, "  s3cret\n").unwrap();
         assert_eq!(read(&SecretSource::File(path)).unwrap().expose(), "s3cret");
+    }
+
+    #[test]
+    fn every_variable_that_holds_a_secret_is_known() {
+        let text = r#"
+            admin.tokens = [{ name = "a", role = "read", env = "A" }, { name = "b", role = "read", file = "/b" }]
+            events.sink = [{ name = "s", url = "http://s/", token = { env = "S" } }, { name = "f", file = "f" }]
+            [flags.source.main]
+            url = "redis+sentinel://127.0.0.1:26379/m"
+            password = { env = "P" }
+            sentinel_password = { env = "Q" }
+            [service.web]
+            pin = { env = "W" }
+            target.green.endpoints = ["127.0.0.1:3001"]
+        "#;
+        let mut names = variables(&tidegate_config::parse(text).unwrap());
+        names.sort();
+        assert_eq!(names, ["A", "P", "Q", "S", "W"]);
     }
 
     #[test]
