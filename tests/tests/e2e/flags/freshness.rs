@@ -7,7 +7,7 @@ use tidegate_e2e::{Client, Program, Redis, redis::Resp};
 use super::{FLAG, Stage};
 
 /// Times from a change to the first request that follows it, sorted.
-async fn changes(stage: &Stage, store: &Redis, count: usize) -> Vec<Duration> {
+pub(super) async fn changes(stage: &Stage, store: &Redis, count: usize) -> Vec<Duration> {
     let mut operator = Resp::connect(store.address()).await.unwrap();
     let mut client = Client::connect(stage.proxy.public()).await.unwrap();
     let mut times = Vec::new();
@@ -24,7 +24,7 @@ async fn changes(stage: &Stage, store: &Redis, count: usize) -> Vec<Duration> {
     times
 }
 
-fn print(what: &str, times: &[Duration]) {
+pub(super) fn print(what: &str, times: &[Duration]) {
     let at = |share: usize| times[(times.len() - 1) * share / 100];
     println!("{what}: {} changes followed after p50 {:?}, p99 {:?}, most {:?}", times.len(), at(50), at(99), at(100));
 }

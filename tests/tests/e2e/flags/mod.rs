@@ -1,5 +1,6 @@
 //! Flags in real stores: how soon traffic follows them, and that it never suffers from the store.
 
+mod crowd;
 mod embedded;
 mod freshness;
 mod openfeature;
