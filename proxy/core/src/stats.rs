@@ -12,6 +12,8 @@ use std::{
 
 use serde::Serialize;
 
+use crate::deploy::watch::WatchSlot;
+
 /// Which worker thread a request runs on; also the shard that it counts in.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Worker(pub usize);
@@ -77,6 +79,8 @@ pub struct ServiceStats {
     pub new_visitors: AtomicU64,
     /// Pins that were not authorised.
     pub pins_refused: AtomicU64,
+    /// Where requests count for a deployment that watches the service.
+    pub watch: WatchSlot,
 }
 
 impl ServiceStats {
@@ -89,6 +93,7 @@ impl ServiceStats {
             retries_refused: AtomicU64::new(0),
             new_visitors: AtomicU64::new(0),
             pins_refused: AtomicU64::new(0),
+            watch: WatchSlot::default(),
         }
     }
 

@@ -12,6 +12,7 @@ use super::{
     context::{Active, Ctx, Route},
     pins,
     shared::Shared,
+    watched,
 };
 use crate::net::link::Stage;
 
@@ -67,6 +68,7 @@ pub(super) async fn route(session: &Session, ctx: &mut Ctx, shared: &Shared) -> 
         ctx.reject = Some(Reject::BodyTooLarge);
     }
     ctx.active = Some(Active::begin(&service.stats, ctx.worker()));
+    ctx.watched = watched::begin(&route, head);
     if let Some(client) = &ctx.client {
         client.link.set_idle(service.timeouts.idle);
     }

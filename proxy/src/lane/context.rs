@@ -14,7 +14,7 @@ use tidegate_core::{
     stats::{EndpointStats, ServiceStats, Worker},
 };
 
-use super::{copies::Copies, finish};
+use super::{copies::Copies, finish, watched::Watched};
 use crate::net::link::{Client, Running};
 
 /// Where a request goes, and the snapshot that says so.
@@ -150,6 +150,8 @@ pub(crate) struct Ctx {
     pub(super) received: u64,
     /// Its copies.
     pub(super) copies: Copies,
+    /// What it counts for a deployment, if one watches.
+    pub(super) watched: Option<Watched>,
     /// While a tunnel is not agreed on: its limit.
     pub(super) handshake: Option<Handshake>,
     /// What it counts while it runs.
@@ -174,6 +176,7 @@ impl Ctx {
             request_id: None,
             received: 0,
             copies: Copies::default(),
+            watched: None,
             handshake: None,
             active: None,
             in_flight: None,

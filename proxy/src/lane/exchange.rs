@@ -19,6 +19,7 @@ use super::{
     peer::{self, Use},
     respond,
     shared::Shared,
+    watched,
 };
 use crate::{
     mirror::BodyKind,
@@ -159,11 +160,12 @@ pub(super) fn request_body(body: Option<&Bytes>, end: bool, ctx: &mut Ctx) -> Re
 }
 
 /// The head of an endpoint's answer. A change of protocol that nobody asked for is no answer.
-pub(super) fn answer_head(head: &ResponseHeader, ctx: &mut Ctx, shared: &Shared) -> Result<()> {
+pub(super) fn answer_head(head: &mut ResponseHeader, ctx: &mut Ctx, shared: &Shared) -> Result<()> {
     let switches = head.status == StatusCode::SWITCHING_PROTOCOLS;
     if switches && !ctx.upgrade {
         return Err(Error::explain(ErrorType::InvalidHTTPHeader, "an unasked 101").into_up());
     }
+    watched::take_goal(head, ctx.watched.as_mut());
     if switches || !head.status.is_informational() {
         finish::answered(ctx, shared, head.status);
         ctx.copies.answer_head(head.status.as_u16(), &head.headers);

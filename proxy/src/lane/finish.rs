@@ -17,6 +17,7 @@ use super::{
     context::{AttemptState, Ctx, Route},
     failure,
     shared::Shared,
+    watched,
 };
 use crate::observe::access_log::{self, Entry};
 
@@ -103,6 +104,9 @@ fn outcome(ctx: &Ctx, status: Option<StatusCode>, elapsed: Duration) {
         add(shard.durations.get(BUCKET_BOUNDS_US.partition_point(|bound| *bound < elapsed_us)), 1);
         add(Some(&shard.duration_sum_us), elapsed_us);
     });
+    if let Some(watched) = &ctx.watched {
+        watched::end(watched, ctx, status, elapsed);
+    }
     let Some(route) = &ctx.route else { return };
     let first = ctx.tried.first().map_or(route.forward.target, |(target, _)| *target);
     if first != route.forward.chosen

@@ -15,6 +15,7 @@ pub(crate) mod pins;
 mod respond;
 mod service;
 mod shared;
+mod watched;
 
 pub(crate) use pins::PinKeys;
 pub(crate) use service::{Lane, lane};

@@ -70,6 +70,11 @@ impl ContestRules {
         Self { min_visitors, ..self }
     }
 
+    /// Who takes part.
+    pub fn entrants(&self) -> &[Entrant] {
+        &self.entrants
+    }
+
     fn threshold(&self) -> f64 {
         let targets = self.entrants.len() as f64;
         targets * (targets - 1.0) * self.alpha.threshold()

@@ -3,7 +3,10 @@
 //! The threshold is the baseline's own quantile in *earlier* ticks: it is known before the requests that it judges, so
 //! counting them against it is as valid as counting errors, also while the load drifts.
 
-use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::{
+    sync::atomic::{AtomicU64, Ordering::Relaxed},
+    time::Duration,
+};
 
 use serde::{Deserialize, Serialize};
 
@@ -161,6 +164,8 @@ const REQUESTS_PER_THRESHOLD: u64 = 200;
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct LatencyEvents {
     quantile: Quantile,
+    /// No request is slow below this, in microseconds.
+    at_least_us: u64,
     /// Requests in higher buckets than this are slow.
     threshold: Option<usize>,
     /// The baseline's requests that the next threshold will be made of.
@@ -170,7 +175,14 @@ pub struct LatencyEvents {
 impl LatencyEvents {
     /// Of requests slower than this quantile of the baseline.
     pub fn new(quantile: Quantile) -> Self {
-        Self { quantile, threshold: None, gathered: Histogram::default() }
+        Self::noticeable(quantile, Duration::ZERO)
+    }
+
+    /// Of requests slower than this quantile of the baseline, and than a time below which nobody would notice. Where the
+    /// baseline takes less than a millisecond, what differs is how often connections are new, not what a version does.
+    pub fn noticeable(quantile: Quantile, at_least: Duration) -> Self {
+        let at_least_us = u64::try_from(at_least.as_micros()).unwrap_or(u64::MAX);
+        Self { quantile, at_least_us, threshold: None, gathered: Histogram::default() }
     }
 
     /// From how many microseconds on a request is slow now; none before the first threshold.
@@ -191,7 +203,9 @@ impl LatencyEvents {
         };
         self.gathered.add(baseline);
         if self.gathered.total() >= REQUESTS_PER_THRESHOLD {
-            self.threshold = std::mem::take(&mut self.gathered).bucket_at(self.quantile);
+            let quantile = std::mem::take(&mut self.gathered).bucket_at(self.quantile);
+            let unnoticed = (0..bucket_of(self.at_least_us)).next_back();
+            self.threshold = quantile.max(unnoticed);
         }
         counts
     }

@@ -18,6 +18,7 @@ pub mod step;
 #[cfg(test)]
 mod testing;
 pub mod view;
+pub mod watch;
 
 pub use environment::Environment;
 pub use ids::{DeploymentId, DeploymentIdError};

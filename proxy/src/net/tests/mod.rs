@@ -8,6 +8,7 @@ mod limits;
 mod metrics;
 mod stopping;
 mod tunnels;
+mod watching;
 
 use std::{net::SocketAddr, sync::Arc, time::Duration};
 

@@ -14,6 +14,7 @@ use super::{
     read::{Node, Report, Table, quoted},
     value::Value,
 };
+use crate::deploy::watch::Statuses;
 
 const STRATEGIES: [&str; 10] = [
     "simple",
@@ -312,6 +313,9 @@ fn goal(node: Node<'_>) -> Option<Goal> {
         path: t.get(&["path"], |node| node.text().map(str::to_owned)),
         status: t.get(&["status"], |node| node.text_or_number()),
     };
+    if let Some(Err(why)) = goal.status.as_deref().map(str::parse::<Statuses>) {
+        t.refuse("status", why.to_string());
+    }
     t.finish(|_| None);
     Some(goal)
 }
