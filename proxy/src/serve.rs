@@ -9,7 +9,7 @@ use std::{
     io,
     net::SocketAddr,
     os::fd::OwnedFd,
-    path::PathBuf,
+    path::{Path, PathBuf},
     process::ExitCode,
     sync::Arc,
     thread::JoinHandle,
@@ -19,7 +19,7 @@ use std::{
 use sd_notify::NotifyState;
 use tidegate_admin::{Access, AccessToken, Actor, AdminListener, EventLog, Heirloom, MetricsAccess, Upgraded};
 use tidegate_config::{Config, ListenerId, Role, server::AdminAddress};
-use tidegate_core::{Moment, State, compile};
+use tidegate_core::{Moment, State, compile, deploy::engine::Engine};
 use tokio::{
     sync::{mpsc, oneshot, watch},
     time::{MissedTickBehavior, interval},
@@ -37,7 +37,16 @@ use crate::{
         signals::{Signal, Signals},
         stats::ControlStats,
     },
-    deploy::hook,
+    deploy::{
+        act::{Hands, Watches},
+        desk::{Desk, Message},
+        ground::Grounds,
+        hook,
+        journal::{FileJournal, Journal, MemoryJournal},
+        orders::{Keys, Orders},
+        shell::Shell,
+        tell::Teller,
+    },
     flags::{self, FirstLook, FlagSources},
     lane::{PinKeys, Shared},
     mirror::Mirrors,
@@ -234,6 +243,34 @@ struct Kept {
     loaded: Loaded,
     audit: Audit,
     audit_thread: AuditThread,
+    deployments: KeptDeployments,
+}
+
+/// Deployments as an earlier process left them, and where they are written down.
+struct KeptDeployments {
+    journal: Box<dyn Journal>,
+    keys: Keys,
+    desk: Arc<Desk>,
+    messages: mpsc::Receiver<Message>,
+}
+
+impl KeptDeployments {
+    fn open(dir: Option<&Path>) -> Result<Self, StoreError> {
+        let (journal, groups): (Box<dyn Journal>, _) = match dir {
+            Some(dir) => {
+                let (journal, groups) = FileJournal::open(dir)?;
+                (Box::new(journal), groups)
+            }
+            None => (Box::new(MemoryJournal), Vec::new()),
+        };
+        let (mut records, mut keys) = (Vec::new(), Keys::default());
+        for group in groups {
+            records.extend(group.records);
+            group.keys.into_iter().for_each(|(key, id)| keys.remember(key, id));
+        }
+        let (desk, messages) = Desk::new(Engine::load(records));
+        Ok(Self { journal, keys, desk, messages })
+    }
 }
 
 impl Kept {
@@ -242,8 +279,9 @@ impl Kept {
         let no_audit = ServeError::system("open the audit log");
         let Some(config) = config else {
             let (audit, audit_thread) = Audit::in_memory().map_err(no_audit)?;
+            let deployments = KeptDeployments::open(None)?;
             let store = Box::new(MemoryStore::default());
-            return Ok(Self { store, lock: None, loaded: Loaded::Nothing, audit, audit_thread });
+            return Ok(Self { store, lock: None, loaded: Loaded::Nothing, audit, audit_thread, deployments });
         };
         let dir = &config.server.state_dir;
         let mut store = FileStore::take_over(dir, left)?;
@@ -254,7 +292,8 @@ impl Kept {
         }
         let recent = loaded.stored().map(|stored| stored.recent.clone()).unwrap_or_default();
         let (audit, audit_thread) = Audit::in_dir(dir, &recent).map_err(no_audit)?;
-        Ok(Self { store: Box::new(store), lock: Some(lock), loaded, audit, audit_thread })
+        let deployments = KeptDeployments::open(Some(dir))?;
+        Ok(Self { store: Box::new(store), lock: Some(lock), loaded, audit, audit_thread, deployments })
     }
 }
 
@@ -292,6 +331,7 @@ impl Parts {
             events: Arc::clone(&events),
             audit: Arc::clone(&audit),
             stats: Arc::clone(&stats),
+            desk: Arc::clone(&kept.deployments.desk),
         };
         let (control, controller) = controller.start().map_err(ServeError::system("start the control thread"))?;
         let flags = FlagSources::start(flags, &control, &routing);
@@ -302,6 +342,9 @@ impl Parts {
             stats: Arc::clone(&stats),
         };
         let reloader = Arc::new(Reloader::new(path, Arc::clone(&config), around));
+        let teller = Teller { events: Arc::clone(&events), audit: Arc::clone(&audit), routing: Arc::clone(&routing) };
+        let (deployments, shell) = start_deployments(kept.deployments, &reloader, &control, teller, &stats)
+            .map_err(ServeError::system("start the thread of deployments"))?;
         start_tasks(&routing, &control, seen, &reloader);
 
         let listeners = plane.addresses().clone();
@@ -317,6 +360,7 @@ impl Parts {
             vec![Box::new(move || counted.families()), Box::new(move || followed.families())];
         let metrics = Metrics::new(shared, further);
         let (upgrades, mut calls) = mpsc::channel(1);
+        let desk = Arc::clone(&deployments.desk);
         let process = ProxyProcess {
             routing: Arc::clone(&routing),
             control: control.clone(),
@@ -327,6 +371,7 @@ impl Parts {
             metrics,
             flags,
             upgrades,
+            deployments,
         };
         let router = tidegate_admin::router(Arc::new(process), access(&config, &secrets));
         drop(secrets);
@@ -342,14 +387,23 @@ impl Parts {
             predecessor.ready();
         }
 
-        let estate = Estate { config: &config, plane: &plane, control: &control, lock: kept.lock, heirloom };
+        let estate =
+            Estate { config: &config, plane: &plane, desk: &desk, control: &control, lock: kept.lock, heirloom };
         let successor = estate.until_stopped(&mut signals, &mut calls, &reloader).await;
         drop(calls);
         stats.set_stopping();
         tracing::info!("shutting down: running requests may finish");
         let _ = stop.send(Phase::Stopping);
-        let mut ending =
-            End { plane, control, controller, stop_admin: Some(stop_admin), admin, audit_thread: kept.audit_thread };
+        let mut ending = End {
+            plane,
+            desk,
+            shell,
+            control,
+            controller,
+            stop_admin: Some(stop_admin),
+            admin,
+            audit_thread: kept.audit_thread,
+        };
         if successor == Successor::Serves {
             // Calls are for that one now.
             ending.stop_admin();
@@ -370,6 +424,8 @@ impl Parts {
 /// What has to end, in its order.
 struct End {
     plane: DataPlane,
+    desk: Arc<Desk>,
+    shell: JoinHandle<()>,
     control: Control,
     controller: JoinHandle<()>,
     stop_admin: Option<oneshot::Sender<()>>,
@@ -388,12 +444,16 @@ impl End {
     async fn drain(mut self) {
         let stop_admin = self.stop_admin.take();
         self.plane.join().await;
+        self.desk.stop().await;
         self.control.stop().await;
         drop(stop_admin);
         if self.admin.await.is_err() {
             tracing::error!("the admin API panicked");
         }
         let ended = tokio::task::spawn_blocking(move || {
+            if self.shell.join().is_err() {
+                tracing::error!("the thread of deployments panicked");
+            }
             if self.controller.join().is_err() {
                 tracing::error!("the control thread panicked");
             }
@@ -401,6 +461,36 @@ impl End {
         });
         let _ = ended.await;
     }
+}
+
+/// Starts the deployment engine, which first goes on with what an earlier process left.
+fn start_deployments(
+    kept: KeptDeployments,
+    reloader: &Arc<Reloader>,
+    control: &Control,
+    teller: Teller,
+    stats: &Arc<ControlStats>,
+) -> io::Result<(Orders, JoinHandle<()>)> {
+    let KeptDeployments { journal, keys, desk, messages } = kept;
+    let (routing, watches) = (Arc::clone(&teller.routing), Arc::<Watches>::default());
+    let configured = Arc::clone(reloader);
+    let grounds = Arc::new(Grounds::new(move || configured.config()));
+    let handle = tokio::runtime::Handle::current();
+    let (at_desk, watched) = (Arc::clone(&desk), Arc::clone(&watches));
+    let hands = Hands::new(handle.clone(), control.clone(), Arc::clone(&routing), at_desk, watched);
+    let shell = Shell {
+        desk: Arc::clone(&desk),
+        queue: messages,
+        journal,
+        keys,
+        routing,
+        grounds: Arc::clone(&grounds),
+        acts: Box::new(hands),
+        teller,
+        stats: Arc::clone(stats),
+    };
+    let thread = shell.start(handle)?;
+    Ok((Orders { desk, grounds, watches }, thread))
 }
 
 async fn bind_admin(config: &Config, left: Option<(AdminAddress, OwnedFd)>) -> Result<AdminListener, ServeError> {
@@ -469,6 +559,7 @@ enum Successor {
 struct Estate<'a> {
     config: &'a Config,
     plane: &'a DataPlane,
+    desk: &'a Desk,
     control: &'a Control,
     lock: Option<File>,
     heirloom: Heirloom,
@@ -519,13 +610,15 @@ impl Estate<'_> {
             return Err(UpgradeError::Impossible("this process runs without a configuration file: start it anew"));
         };
         let offer = Offer::make(&self.config.server.state_dir).await?;
+        // Whoever asks for changes rests before the one who makes them.
+        let deployments = self.desk.pause().await;
         let paused = self.control.pause().await;
         let sockets = self.plane.take_sockets();
         let copies = sockets.copy();
         self.plane.keep_sockets(sockets);
         let admin = Some((self.config.admin.listen.clone(), self.heirloom.socket()?));
         let pid = offer.hand_over(Legacy { sockets: copies?, admin, lock: lock.try_clone()? }).await?;
-        if let Some(paused) = paused {
+        for paused in paused.into_iter().chain(deployments) {
             paused.handed_over();
         }
         Ok(pid)

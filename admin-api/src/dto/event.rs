@@ -201,6 +201,22 @@ pub enum EventKind {
         /// The source.
         source: String,
     },
+    /// Something happened in a deployment; its circumstances are in its own list of events.
+    #[serde(rename = "deployment.progress")]
+    Deployment {
+        /// The deployment.
+        deployment: String,
+        /// Its services.
+        services: Vec<String>,
+        /// Its strategy.
+        strategy: String,
+        /// What happened: `created`, `executed`, `step-started`, `step-finished`, `step-skipped`, `step-failed`,
+        /// `hook-finished`, `verdict`, `won`, `paused`, `resumed`, `rollback-started`, `undone`, `undo-failed`,
+        /// `version-bad`, `recovered`, `promoted`, `promotion-failed` or `finished`.
+        happened: String,
+        /// The same for people.
+        message: String,
+    },
     /// The file was loaded again.
     #[serde(rename = "config.reloaded")]
     Reloaded {
@@ -247,6 +263,7 @@ impl EventKind {
             Self::SourceUp { .. } => "source.up",
             Self::SourceDown { .. } => "source.down",
             Self::SourceEmptied { .. } => "source.emptied",
+            Self::Deployment { .. } => "deployment.progress",
             Self::Reloaded { .. } => "config.reloaded",
             Self::ReloadRejected { .. } => "config.rejected",
             Self::Unsaved { .. } => "state.unsaved",
@@ -324,6 +341,13 @@ impl From<&Event> for EventKind {
                 Self::SourceDown { source: source.to_string(), reason: reason.clone() }
             }
             Event::SourceEmptied { source } => Self::SourceEmptied { source: source.to_string() },
+            Event::Deployment { deployment, services, strategy, happened, message } => Self::Deployment {
+                deployment: deployment.to_string(),
+                services: services.iter().map(ToString::to_string).collect(),
+                strategy: strategy.clone(),
+                happened: happened.word().to_owned(),
+                message: message.clone(),
+            },
             Event::Reloaded { services, differences } => {
                 Self::Reloaded { services: *services, differences: differences.clone() }
             }

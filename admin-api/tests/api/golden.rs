@@ -3,7 +3,7 @@
 use serde_json::{Value, json};
 use tidegate_admin::dto::EventKind;
 use tidegate_config::{Split, Weight};
-use tidegate_core::{Event, Health, Hold, state::Cause};
+use tidegate_core::{Event, Health, Hold, deploy::history::HappenedKind, state::Cause};
 
 use crate::harness::Api;
 
@@ -144,6 +144,13 @@ fn every_event_on_the_wire() {
         Event::TargetDrained { service: service(), target: target("v3") },
         Event::MirrorChanged { service: service(), mirror: "audit".parse().unwrap() },
         Event::MirrorRemoved { service: service(), mirror: "audit".parse().unwrap() },
+        Event::Deployment {
+            deployment: "dep-1".to_owned().try_into().unwrap(),
+            services: vec![service()],
+            strategy: "canary".into(),
+            happened: HappenedKind::StepStarted,
+            message: reason(),
+        },
         Event::Reloaded { services: 3, differences: vec![reason()] },
         Event::ReloadRejected { problems: vec![reason()] },
         Event::Unsaved { reason: reason() },
@@ -166,6 +173,8 @@ fn every_event_on_the_wire() {
             { "type": "target.drained", "service": "web", "target": "v3" },
             { "type": "mirror.changed", "service": "web", "mirror": "audit" },
             { "type": "mirror.removed", "service": "web", "mirror": "audit" },
+            { "type": "deployment.progress", "deployment": "dep-1", "services": ["web"], "strategy": "canary",
+              "happened": "step-started", "message": "why" },
             { "type": "config.reloaded", "services": 3, "differences": ["why"] },
             { "type": "config.rejected", "problems": ["why"] },
             { "type": "state.unsaved", "reason": "why" }

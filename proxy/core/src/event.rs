@@ -4,6 +4,7 @@ use serde::{Deserialize, Serialize};
 use tidegate_config::{EndpointAddress, FlagName, MirrorId, ServiceId, SourceId, Split, TargetId, Weight};
 
 use crate::{
+    deploy::{DeploymentId, history::HappenedKind},
     health::Health,
     state::{Cause, Hold},
 };
@@ -195,6 +196,20 @@ pub enum Event {
     SourceEmptied {
         /// The source.
         source: SourceId,
+    },
+    /// Something happened in a deployment; its circumstances are in its own history.
+    #[serde(rename = "deployment.progress")]
+    Deployment {
+        /// The deployment.
+        deployment: DeploymentId,
+        /// Its services.
+        services: Vec<ServiceId>,
+        /// Its strategy.
+        strategy: String,
+        /// What happened.
+        happened: HappenedKind,
+        /// The same for people.
+        message: String,
     },
     /// The file was loaded again.
     #[serde(rename = "config.reloaded")]

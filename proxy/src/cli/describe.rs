@@ -50,6 +50,18 @@ pub(crate) fn describe(event: &EventKind) -> (Ink, String) {
             Ink::Bad,
             format!("flag source {source} was emptied, flags keep their values until it is restored or accepted"),
         ),
+        E::Deployment { deployment, services, happened, message, strategy: _ } => {
+            let ink = match happened.as_str() {
+                "step-failed" | "undo-failed" | "rollback-started" | "version-bad" | "promotion-failed" => Ink::Bad,
+                "paused" | "step-skipped" | "recovered" => Ink::Warn,
+                "won" | "promoted" => Ink::Good,
+                "finished" if message == "succeeded" => Ink::Good,
+                "finished" => Ink::Bad,
+                "step-started" | "step-finished" | "undone" | "hook-finished" => Ink::Plain,
+                _ => Ink::Strong,
+            };
+            (ink, format!("{}: deployment {deployment}: {message}", services.join(" ")))
+        }
         E::Reloaded { services, differences } => {
             (Ink::Plain, with_list(format!("configuration loaded, {services} services"), differences))
         }

@@ -16,6 +16,7 @@ use tokio::sync::{mpsc, oneshot};
 
 use super::{report, stats::ControlStats};
 use crate::{
+    deploy::desk::Desk,
     routing::Routing,
     state::{StateStore, audit::Audit},
 };
@@ -37,18 +38,24 @@ enum Message {
 
 /// What comes after a pause.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Then {
+pub(crate) enum Then {
     /// Nobody else writes: it goes on.
     GoOn,
     /// Another process writes now: this one never does again.
     HandedOver,
 }
 
-/// A controller that changes and saves nothing. It goes on when this is dropped.
+/// A thread that changes and saves nothing. It goes on when this is dropped.
 #[derive(Debug)]
 pub(crate) struct Paused(Option<oneshot::Sender<Then>>);
 
 impl Paused {
+    /// A pause, and what the thread that pauses waits for.
+    pub(crate) fn begin() -> (Self, oneshot::Receiver<Then>) {
+        let (end, then) = oneshot::channel();
+        (Self(Some(end)), then)
+    }
+
     /// Another process is the one writer now.
     pub(crate) fn handed_over(mut self) {
         self.end(Then::HandedOver);
@@ -56,7 +63,7 @@ impl Paused {
 
     fn end(&mut self, then: Then) {
         if let Some(paused) = self.0.take() {
-            // A controller that is gone writes nothing either.
+            // A thread that is gone writes nothing either.
             let _ = paused.send(then);
         }
     }
@@ -110,10 +117,10 @@ impl Control {
     /// waits. `None`: it has ended.
     pub(crate) async fn pause(&self) -> Option<Paused> {
         let (paused, rests) = oneshot::channel();
-        let (end, then) = oneshot::channel();
+        let (pause, then) = Paused::begin();
         self.messages.send(Message::Pause { paused, then }).await.ok()?;
         rests.await.ok()?;
-        Some(Paused(Some(end)))
+        Some(pause)
     }
 
     /// Ends the controller when it has made every change that was asked for before.
@@ -141,6 +148,8 @@ pub(crate) struct Controller {
     pub(crate) audit: Arc<Audit>,
     /// What is counted.
     pub(crate) stats: Arc<ControlStats>,
+    /// The deployments that decide about traffic, and that are told of health.
+    pub(crate) desk: Arc<Desk>,
 }
 
 /// Whether what is in force is saved.
@@ -196,7 +205,8 @@ impl Running {
                 Message::Health(first) => {
                     let (reports, other) = drain_reports(first, &mut queue);
                     next = other;
-                    self.make_own(Change::Health { reports }, "health");
+                    self.make_own(Change::Health { reports: reports.clone() }, "health");
+                    self.parts.desk.report(&reports);
                 }
                 Message::Tick => {
                     self.make_own(Change::Tick, "clock");
@@ -230,6 +240,7 @@ impl Running {
         if let Some(expected) = submission.expected.filter(|expected| *expected != current) {
             return Err(SubmitError::Stale { current, expected });
         }
+        self.parts.desk.must_be_free(&submission.change)?;
         let mut applied = tidegate_core::apply(&self.parts.state, &submission.change, self.parts.routing.now())?;
         add_notes(&mut applied, notes);
         if submission.dry_run {

@@ -5,7 +5,7 @@ pub(crate) mod health;
 mod prober;
 pub(crate) mod process;
 pub(crate) mod reload;
-mod report;
+pub(crate) mod report;
 pub(crate) mod resolve;
 pub(crate) mod secrets;
 pub(crate) mod signals;

@@ -1,25 +1,24 @@
 //! The process as the admin API sees it.
 
-use std::{collections::BTreeSet, io, sync::Arc};
+use std::{io, sync::Arc};
 
 use async_trait::async_trait;
 use futures_util::{StreamExt as _, stream};
 use tidegate_admin::{
-    Actor, AuditEntry, Deployments, EventLog, FlagWriteError, FlagWrites, Measured, Order, OrderError, Outcome, Placed,
-    Probed, Process, Readiness, ReloadError, Submission, SubmitError, UpgradeError, Upgraded,
+    Actor, AuditEntry, Deployments, EventLog, FlagWriteError, FlagWrites, Outcome, Probed, Process, Readiness,
+    ReloadError, Submission, SubmitError, UpgradeError, Upgraded,
 };
 use tidegate_config::{HealthPolicy, ServiceId, SourceId, TargetId};
-use tidegate_core::{
-    Endpoint, Moment, Service, Snapshot,
-    deploy::{DeploymentId, engine::Engine, stage::Stages},
-};
+use tidegate_core::{Endpoint, Moment, Service, Snapshot};
 use tokio::{
     sync::{mpsc, oneshot},
     time::Instant,
 };
 
 use super::{controller::Control, reload::Reloader, stats::ControlStats};
-use crate::{flags::FlagSources, observe::metrics::Metrics, probe, routing::Routing, state::audit::Audit};
+use crate::{
+    deploy::orders::Orders, flags::FlagSources, observe::metrics::Metrics, probe, routing::Routing, state::audit::Audit,
+};
 
 /// Probes of one switch that run at the same time.
 const PROBES_AT_ONCE: usize = 32;
@@ -44,6 +43,8 @@ pub(crate) struct ProxyProcess {
     pub(crate) metrics: Metrics,
     /// The flag sources.
     pub(crate) flags: Arc<FlagSources>,
+    /// The deployment engine.
+    pub(crate) deployments: Orders,
     /// Where upgrades are asked for.
     pub(crate) upgrades: mpsc::Sender<UpgradeCall>,
 }
@@ -96,7 +97,7 @@ impl Process for ProxyProcess {
     }
 
     fn deployments(&self) -> &dyn Deployments {
-        &NoEngine
+        &self.deployments
     }
 
     fn events(&self) -> &EventLog {
@@ -120,6 +121,9 @@ impl Process for ProxyProcess {
         if self.stats.is_unsaved() {
             reasons.push("the state is not saved: a restart would undo the last changes".into());
         }
+        if self.stats.are_deployments_unsaved() {
+            reasons.push("decisions of deployments cannot be written down: see the log, and free space".into());
+        }
         reasons.extend(self.flags.reasons());
         reasons.extend(services_away(&self.routing.load()));
         Readiness { ready: !stopping, reasons }
@@ -128,36 +132,6 @@ impl Process for ProxyProcess {
     fn config(&self) -> serde_json::Value {
         // A table of strings, numbers and tables always has a JSON form.
         serde_json::to_value(tidegate_config::describe(&self.reloader.config())).unwrap_or_default()
-    }
-}
-
-/// A process in which no engine runs: there is nothing to read, and orders are refused.
-struct NoEngine;
-
-#[async_trait]
-impl Deployments for NoEngine {
-    fn engine(&self) -> Arc<Engine> {
-        Arc::default()
-    }
-
-    fn stages(&self) -> Arc<Stages> {
-        Arc::default()
-    }
-
-    fn hook_names(&self) -> BTreeSet<String> {
-        BTreeSet::new()
-    }
-
-    async fn place(&self, _: Order, _: bool, _: Actor) -> Result<Placed, OrderError> {
-        Err(OrderError::Busy("it does not run in this process"))
-    }
-
-    fn measured(&self, _: &DeploymentId) -> Vec<Measured> {
-        Vec::new()
-    }
-
-    fn convert(&self, _: &DeploymentId, _: &str, _: &str) -> bool {
-        false
     }
 }
 

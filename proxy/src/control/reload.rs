@@ -236,6 +236,7 @@ mod tests {
     use super::*;
     use crate::{
         control::controller::Controller,
+        deploy::desk::Desk,
         state::{MemoryStore, audit::Audit},
     };
 
@@ -280,6 +281,7 @@ mod tests {
             events: Arc::clone(&events),
             audit: Arc::new(Audit::in_memory().unwrap().0),
             stats: Arc::clone(&stats),
+            desk: Desk::new(Default::default()).0,
         };
         let (control, _) = controller.start().unwrap();
         let around = Around {

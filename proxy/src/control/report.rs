@@ -2,7 +2,7 @@
 
 use tidegate_admin::Recorded;
 use tidegate_config::Split;
-use tidegate_core::{Event, Health, Hold};
+use tidegate_core::{Event, Health, Hold, deploy::history::HappenedKind};
 use tracing::{error, info, warn};
 
 /// Logs an event.
@@ -58,6 +58,36 @@ pub(crate) fn log(recorded: &Recorded) {
         }
         Event::SourceEmptied { source } => {
             error!(%source, generation, actor, "flag source was emptied: flags keep their values until it is restored or accepted");
+        }
+        Event::Deployment { deployment, services, strategy, happened, message } => {
+            let services = services.iter().map(ToString::to_string).collect::<Vec<_>>().join(" ");
+            match happened {
+                HappenedKind::StepFailed
+                | HappenedKind::RollbackStarted
+                | HappenedKind::VersionBad
+                | HappenedKind::PromotionFailed
+                | HappenedKind::Paused => {
+                    warn!(%deployment, services, generation, actor, strategy, happened = happened.word(), message, "deployment");
+                }
+                HappenedKind::UndoFailed => {
+                    error!(%deployment, services, generation, actor, strategy, happened = happened.word(), message, "deployment");
+                }
+                HappenedKind::Created
+                | HappenedKind::Executed
+                | HappenedKind::StepStarted
+                | HappenedKind::StepFinished
+                | HappenedKind::StepSkipped
+                | HappenedKind::HookFinished
+                | HappenedKind::Verdict
+                | HappenedKind::Won
+                | HappenedKind::Resumed
+                | HappenedKind::Undone
+                | HappenedKind::Recovered
+                | HappenedKind::Promoted
+                | HappenedKind::Finished => {
+                    info!(%deployment, services, generation, actor, strategy, happened = happened.word(), message, "deployment");
+                }
+            }
         }
         Event::Reloaded { services, differences } => {
             info!(services, generation, actor, "configuration loaded");

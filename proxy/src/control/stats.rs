@@ -26,6 +26,7 @@ pub(crate) struct ControlStats {
     pub(crate) flags_invalid: AtomicU64,
     failovers: Mutex<BTreeMap<(ServiceId, &'static str), u64>>,
     unsaved: AtomicBool,
+    deployments_unsaved: AtomicBool,
     stopping: AtomicBool,
 }
 
@@ -55,7 +56,10 @@ impl ControlStats {
         unsaved.add_count(&[], u64::from(self.is_unsaved()));
         let mut invalid = Family::counter("flags_invalid_total", "Values of flags that could not be used.");
         invalid.add_count(&[], self.flags_invalid.load(Relaxed));
-        vec![failovers, reloads, published, unsaved, invalid]
+        let mut deployments =
+            Family::gauge("deployments_unsaved", "1 while decisions of deployments cannot be written down.");
+        deployments.add_count(&[], u64::from(self.are_deployments_unsaved()));
+        vec![deployments, failovers, reloads, published, unsaved, invalid]
     }
 
     /// Says whether what is in force would not outlive a restart.
@@ -66,6 +70,16 @@ impl ControlStats {
     /// Whether what is in force would not outlive a restart.
     pub(crate) fn is_unsaved(&self) -> bool {
         self.unsaved.load(Relaxed)
+    }
+
+    /// Says whether the journal of deployments lacks something.
+    pub(crate) fn set_deployments_unsaved(&self, unsaved: bool) {
+        self.deployments_unsaved.store(unsaved, Relaxed);
+    }
+
+    /// Whether the journal of deployments lacks something.
+    pub(crate) fn are_deployments_unsaved(&self) -> bool {
+        self.deployments_unsaved.load(Relaxed)
     }
 
     /// Says that the process is going down.

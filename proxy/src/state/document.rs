@@ -11,7 +11,7 @@ use sha2::{Digest as _, Sha256};
 use super::{StoreError, Stored};
 
 /// The form that this version writes. A form that cannot be read by an older version gets the next number.
-pub(super) const SCHEMA: u64 = 1;
+pub(crate) const SCHEMA: u64 = 1;
 
 /// The outermost object. Its order is the file's: what a person looks for first comes first.
 #[derive(Serialize, Deserialize)]

@@ -17,7 +17,7 @@ mod memory;
 #[cfg(test)]
 mod conformance;
 
-pub(crate) use document::{Decoded, seal, unseal};
+pub(crate) use document::{Decoded, SCHEMA, seal, unseal};
 pub(crate) use file::{FileStore, peek, replace};
 pub(crate) use memory::MemoryStore;
 
@@ -120,6 +120,19 @@ pub(crate) enum StoreError {
         /// What is wrong with it.
         problem: String,
     },
+    /// A line of the journal of deployments cannot be read, and it is not the last one.
+    #[error(
+        "{}: line {line} is damaged ({problem}): restore a backup, or move the file away to begin without deployments",
+        path.display()
+    )]
+    DamagedLine {
+        /// The file.
+        path: PathBuf,
+        /// The line, counted from 1.
+        line: usize,
+        /// What is wrong with it.
+        problem: String,
+    },
     /// The system refused.
     #[error("cannot {doing} {}: {source}", path.display())]
     Io {
@@ -137,7 +150,7 @@ pub(crate) enum StoreError {
 
 impl StoreError {
     /// An [`StoreError::Io`] from what the system said.
-    fn io(doing: &'static str, path: impl Into<PathBuf>) -> impl FnOnce(io::Error) -> Self {
+    pub(crate) fn io(doing: &'static str, path: impl Into<PathBuf>) -> impl FnOnce(io::Error) -> Self {
         let path = path.into();
         move |source| Self::Io { doing, path, source }
     }

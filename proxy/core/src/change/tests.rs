@@ -91,6 +91,7 @@ fn kinds(applied: &Applied) -> Vec<&'static str> {
         Event::SourceUp { .. } => "source up",
         Event::SourceDown { .. } => "source down",
         Event::SourceEmptied { .. } => "source emptied",
+        Event::Deployment { .. } => "deployment",
         Event::Reloaded { .. } => "reloaded",
         Event::ReloadRejected { .. } => "rejected",
         Event::Unsaved { .. } => "unsaved",

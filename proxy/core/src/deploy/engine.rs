@@ -242,13 +242,27 @@ impl Engine {
         draft.finish()
     }
 
-    /// Goes on after a restart of the process.
-    pub fn recover(&self, world: World<'_>, now: Moment) -> Decision {
+    /// Goes on with one deployment after a restart of the process. To be called for each before anything else is.
+    pub fn recover(&self, id: &DeploymentId, world: World<'_>, now: Moment) -> Decision {
         let mut draft = Draft::new(self, world, now);
-        for (id, deployment) in &self.deployments {
+        if let Some(deployment) = self.deployments.get(id) {
             draft.take(id, machine::recover(deployment, now));
         }
+        draft.finish()
+    }
+
+    /// Begins what waited for a deployment that is over; to be called when all were recovered.
+    pub fn begin_queued(&self, world: World<'_>, now: Moment) -> Decision {
+        let mut draft = Draft::new(self, world, now);
         draft.begin_queued();
+        draft.finish()
+    }
+
+    /// Remembers what was done to a service's versions without a deployment.
+    pub fn note(&self, service: &ServiceId, note: Note, world: World<'_>, now: Moment) -> Decision {
+        let mut draft = Draft::new(self, world, now);
+        draft.note(service, note);
+        draft.write = Write::BestEffort;
         draft.finish()
     }
 

@@ -73,6 +73,7 @@ fn bench() -> Bench {
         events: Arc::new(EventLog::new(0)),
         audit: Arc::clone(&audit),
         stats: Arc::default(),
+        desk: Desk::new(Default::default()).0,
     };
     Bench { running: Running::new(parts), store, routing, audit, _thread: thread }
 }

@@ -8,6 +8,7 @@ use tokio::time::timeout;
 use super::*;
 use crate::{
     control::controller::Controller,
+    deploy::desk::Desk,
     state::{MemoryStore, audit::Audit},
 };
 
@@ -52,6 +53,7 @@ fn bench_without_checks(health: &str, green: &TcpListener, blue: &TcpListener) -
         events: Arc::new(EventLog::new(0)),
         audit: Arc::new(Audit::in_memory().unwrap().0),
         stats: Arc::default(),
+        desk: Desk::new(Default::default()).0,
     };
     let (control, _) = controller.start().unwrap();
     let (signs, seen) = mpsc::channel(8);

@@ -123,7 +123,11 @@ impl Bench {
     fn restart(&mut self) {
         let records = self.journal.iter().map(|line| serde_json::from_str(line).unwrap());
         self.engine = Engine::load(records);
-        let decision = self.ask(|engine, world, now| engine.recover(world, now));
+        for id in self.engine.iter().map(|d| d.id.clone()).collect::<Vec<_>>() {
+            let decision = self.ask(|engine, world, now| engine.recover(&id, world, now));
+            self.take(decision);
+        }
+        let decision = self.ask(|engine, world, now| engine.begin_queued(world, now));
         self.take(decision);
     }
 

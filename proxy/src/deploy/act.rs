@@ -1,0 +1,246 @@
+//! Carries out what the engine asks for: traffic, checks, commands, drains, watches.
+//!
+//! Traffic is set at once, by the controller, and its outcome is known before anything else is done. Everything else
+//! runs beside the shell and answers when it is done. A deployment awaits one act at a time: when another check or drain
+//! begins, or traffic goes back, the one before is given up, since nobody waits for it. Commands of one deployment never
+//! overlap.
+
+use std::{
+    collections::{BTreeMap, HashMap},
+    sync::{Arc, Mutex, PoisonError},
+    time::Duration,
+};
+
+use tidegate_admin::{Measured, Outcome as Submitted, Submission, SubmitError};
+use tidegate_core::{
+    Moment, Snapshot,
+    deploy::{
+        DeploymentId,
+        machine::{Effect, HookCall, Input, Outcome, Process},
+    },
+};
+use tokio::{
+    runtime::Handle,
+    sync::watch,
+    task::{AbortHandle, JoinHandle},
+};
+
+use super::{
+    desk::{Desk, Message},
+    drain, hook,
+    kill::Kill,
+    shell::Acts,
+    verify,
+    watch::{Tell, Watch},
+};
+use crate::{control::controller::Control, routing::Routing};
+
+/// How long a change of traffic is tried while too many changes wait: the queue is emptied in far less.
+const SUBMIT: Duration = Duration::from_secs(10);
+/// Time between two attempts.
+const SUBMIT_AGAIN: Duration = Duration::from_millis(20);
+/// Deployments that are over and whose numbers are still shown.
+const SHOWN: usize = 100;
+
+/// What is watched.
+#[derive(Debug, Default)]
+pub(crate) struct Watches {
+    running: Mutex<HashMap<DeploymentId, Watch>>,
+    /// What was counted of deployments that are over; names sort by age.
+    over: Mutex<BTreeMap<DeploymentId, Vec<Measured>>>,
+}
+
+impl Watches {
+    fn with<T>(&self, id: &DeploymentId, ask: impl FnOnce(&Watch) -> T) -> Option<T> {
+        self.running.lock().unwrap_or_else(PoisonError::into_inner).get(id).map(ask)
+    }
+
+    /// What was counted for a deployment.
+    pub(super) fn measured(&self, id: &DeploymentId) -> Vec<Measured> {
+        let over = || self.over.lock().unwrap_or_else(PoisonError::into_inner).get(id).cloned();
+        self.with(id, Watch::measured).or_else(over).unwrap_or_default()
+    }
+
+    /// Counts a conversion; `false`: nobody watches for it.
+    pub(super) fn convert(&self, id: &DeploymentId, visitor: &str, goal: &str) -> bool {
+        self.with(id, |watch| watch.convert(visitor, goal)).unwrap_or(false)
+    }
+
+    fn begin(&self, id: &DeploymentId, watch: Watch) {
+        self.running.lock().unwrap_or_else(PoisonError::into_inner).insert(id.clone(), watch);
+    }
+
+    fn end(&self, id: &DeploymentId) {
+        let Some(watch) = self.running.lock().unwrap_or_else(PoisonError::into_inner).remove(id) else { return };
+        let mut over = self.over.lock().unwrap_or_else(PoisonError::into_inner);
+        over.insert(id.clone(), watch.measured());
+        while over.len() > SHOWN {
+            over.pop_first();
+        }
+    }
+}
+
+/// Carries effects out.
+pub(crate) struct Hands {
+    handle: Handle,
+    control: Control,
+    routing: Arc<Routing>,
+    desk: Arc<Desk>,
+    watches: Arc<Watches>,
+    /// The check or drain of each deployment that runs.
+    looking: HashMap<DeploymentId, AbortHandle>,
+    /// The latest command of each deployment.
+    commands: HashMap<DeploymentId, Running>,
+    /// What was in force before a deployment last changed its traffic: endpoints that are gone since still drain.
+    before: HashMap<DeploymentId, Arc<Snapshot>>,
+}
+
+/// A command that runs.
+struct Running {
+    op: u64,
+    kill: watch::Sender<bool>,
+    task: JoinHandle<()>,
+}
+
+impl Hands {
+    /// Hands that work by this controller.
+    pub(crate) fn new(
+        handle: Handle,
+        control: Control,
+        routing: Arc<Routing>,
+        desk: Arc<Desk>,
+        watches: Arc<Watches>,
+    ) -> Self {
+        let (looking, commands, before) = (HashMap::new(), HashMap::new(), HashMap::new());
+        Self { handle, control, routing, desk, watches, looking, commands, before }
+    }
+
+    fn look(&mut self, id: &DeploymentId, task: impl Future<Output = ()> + Send + 'static) {
+        let task = self.handle.spawn(task);
+        if let Some(before) = self.looking.insert(id.clone(), task.abort_handle()) {
+            before.abort();
+        }
+        self.looking.retain(|_, task| !task.is_finished());
+    }
+
+    fn command(&mut self, id: &DeploymentId, op: u64, call: HookCall, of_earlier_life: Option<Process>) {
+        let (kill, killed) = watch::channel(false);
+        let before = self.commands.remove(id);
+        let (desk, id_of_task) = (Arc::clone(&self.desk), id.clone());
+        let task = self.handle.spawn(async move {
+            if let Some(before) = before {
+                // It was told to end, or its own deadline ends it.
+                let _ = before.task.await;
+            }
+            if let Some(process) = of_earlier_life {
+                hook::end(process).await;
+            }
+            let (desk_of_start, id_of_start) = (Arc::clone(&desk), id_of_task.clone());
+            let started = move |process| {
+                let started = Input::HookStarted { op, process };
+                tokio::spawn(async move { input(&desk_of_start, id_of_start, started).await });
+            };
+            let report = hook::run(&call, started, killed).await;
+            input(&desk, id_of_task, Input::Done { op, outcome: Outcome::Hook(report) }).await;
+        });
+        self.commands.insert(id.clone(), Running { op, kill, task });
+        self.commands.retain(|_, running| !running.task.is_finished());
+    }
+
+    fn kill_command(&self, id: &DeploymentId, op: u64, process: Option<Process>) {
+        match (self.commands.get(id).filter(|running| running.op == op), process) {
+            (Some(running), _) => drop(running.kill.send(true)),
+            (None, Some(process)) => drop(self.handle.spawn(hook::end(process))),
+            (None, None) => {}
+        }
+    }
+
+    fn tell(&self, id: &DeploymentId) -> Tell {
+        let (desk, id, handle) = (Arc::clone(&self.desk), id.clone(), self.handle.clone());
+        Arc::new(move |input| {
+            let message = Message::Input(id.clone(), input);
+            if let Err(tokio::sync::mpsc::error::TrySendError::Full(message)) = desk.messages().try_send(message) {
+                let desk = Arc::clone(&desk);
+                drop(handle.spawn(async move { drop(desk.messages().send(message).await) }));
+            }
+        })
+    }
+}
+
+/// Hands an input to the engine; nobody needs it when the process is going down.
+async fn input(desk: &Desk, id: DeploymentId, input: Input) {
+    let _ = desk.messages().send(Message::Input(id, input)).await;
+}
+
+impl Acts for Hands {
+    fn submit(&mut self, submission: Submission) -> Result<Submitted, SubmitError> {
+        if let tidegate_core::Change::Release { deployment, .. } = &submission.change
+            && !submission.dry_run
+        {
+            if let Some(looking) = self.looking.remove(deployment) {
+                looking.abort();
+            }
+            let engine = self.desk.engine();
+            self.before.retain(|id, _| engine.get(id).is_some_and(|deployment| deployment.is_active()));
+            self.before.insert(deployment.clone(), self.routing.load_full());
+        }
+        let control = &self.control;
+        self.handle.block_on(async {
+            let begun = tokio::time::Instant::now();
+            loop {
+                match control.submit(submission.clone()).await {
+                    Err(SubmitError::Busy(_)) if begun.elapsed() < SUBMIT => tokio::time::sleep(SUBMIT_AGAIN).await,
+                    answer => return answer,
+                }
+            }
+        })
+    }
+
+    fn perform(&mut self, id: &DeploymentId, effect: Effect) {
+        match effect {
+            Effect::Verify { op, verify } => {
+                let (routing, desk, of) = (Arc::clone(&self.routing), Arc::clone(&self.desk), id.clone());
+                self.look(id, async move {
+                    let outcome = verify::run(&verify, &routing).await;
+                    input(&desk, of, Input::Done { op, outcome }).await;
+                });
+            }
+            Effect::Drain { op, drain } => {
+                let (routing, desk, of) = (Arc::clone(&self.routing), Arc::clone(&self.desk), id.clone());
+                let before = self.before.get(id).cloned();
+                self.look(id, async move {
+                    drain::run(&drain, &routing, before).await;
+                    input(&desk, of, Input::Done { op, outcome: Outcome::Done }).await;
+                });
+            }
+            Effect::Hook { op, call, kill } => {
+                if let Some(looking) = self.looking.remove(id) {
+                    looking.abort();
+                }
+                self.command(id, op, *call, kill);
+            }
+            Effect::KillHook { op, process } => self.kill_command(id, op, process),
+            Effect::Watch(spec) => {
+                let watch = {
+                    let _inside = self.handle.enter();
+                    Watch::start(id.clone(), spec, Arc::clone(&self.routing), self.tell(id))
+                };
+                self.watches.begin(id, watch);
+            }
+            Effect::Window { op, length, mode } => {
+                if self.watches.with(id, |watch| watch.window(op, length, mode)).is_none() {
+                    tracing::error!(deployment = %id, "a window of the analysis was asked for without a watch");
+                }
+            }
+            Effect::StopWatch => self.watches.end(id),
+            // The shell does these itself.
+            Effect::Release { .. } | Effect::Tell(_) => {}
+        }
+    }
+
+    fn kill(&mut self, kill: Kill) {
+        drop(self.handle.spawn(kill.run(self.control.clone(), Arc::clone(&self.desk))));
+    }
+
+    fn checkpoint(&mut self, _: Moment) {}
+}

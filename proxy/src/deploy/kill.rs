@@ -1,0 +1,167 @@
+//! Stops versions by hand: shadows that are not needed any more, or all of a service.
+//!
+//! Copies end first, then the version is stopped by the service's command, then its target is removed. If the command
+//! fails the target stays, so that it can be tried again. The stable target is only stopped: a service always has one.
+
+use std::{collections::BTreeMap, sync::Arc};
+
+use tidegate_admin::{Actor, OrderError, Placed, Submission};
+use tidegate_config::{ServiceId, TargetId};
+use tidegate_core::{
+    Change, ServiceState,
+    change::{Release, ReleaseCause},
+    deploy::{
+        DeploymentId, Environment, ServiceMemory,
+        engine::EngineError,
+        environment::HOOK_TIMEOUT,
+        machine::{HookCall, HookEnd, HookReport, Refusal},
+        spec::HookRun,
+        step::{HookRole, HookStep, OnHookFailure, Version},
+    },
+};
+use tokio::sync::watch;
+
+use super::{
+    desk::{Desk, Message, Reply},
+    hook,
+};
+use crate::control::controller::Control;
+
+/// Bytes of what a command printed that are answered.
+const SHOWN: usize = 500;
+
+/// Versions of a service that are to be stopped.
+#[derive(Debug)]
+pub(crate) struct Kill {
+    pub(super) service: ServiceId,
+    pub(super) targets: Vec<Victim>,
+    pub(super) actor: Actor,
+    pub(super) reply: Reply,
+}
+
+/// A version that is to be stopped.
+#[derive(Debug)]
+pub(super) struct Victim {
+    target: TargetId,
+    /// Its stop command, if the service has one.
+    stop: Option<HookCall>,
+    /// What ends its copies, and what removes it; nothing for the stable target.
+    pub(super) releases: Option<(Change, Change)>,
+}
+
+/// Of a service that says nothing about its environments.
+pub(super) fn no_environment() -> Environment {
+    Environment::default()
+}
+
+/// How a version is stopped and removed.
+pub(super) fn victim(
+    state: &ServiceState,
+    environment: &Environment,
+    memory: &ServiceMemory,
+    service: &ServiceId,
+    target: TargetId,
+    name: DeploymentId,
+) -> Victim {
+    let wanted = &state.wanted;
+    let stop = environment.hooks.stop.as_ref().map(|stop| call(environment, stop, memory, service, &target));
+    let releases = (wanted.stable != target).then(|| {
+        let copies = wanted.mirrors.iter().filter(|(_, mirror)| mirror.to == target);
+        let mirrors = copies.map(|(mirror, _)| (mirror.clone(), None)).collect();
+        let alone = Release { mirrors, ..Release::of(state) };
+        let gone = Release { remove: [target.clone()].into(), ..alone.clone() };
+        let change = |release| Change::Release {
+            deployment: name.clone(),
+            services: [(service.clone(), release)].into(),
+            cause: ReleaseCause::Forward,
+        };
+        (change(alone), change(gone))
+    });
+    Victim { target, stop, releases }
+}
+
+fn call(
+    environment: &Environment,
+    stop: &HookRun,
+    memory: &ServiceMemory,
+    service: &ServiceId,
+    target: &TargetId,
+) -> HookCall {
+    let unknown = || Version { name: target.to_string(), image: None, fingerprint: None };
+    let version = memory.running.get(target).map_or_else(unknown, |running| running.version.clone());
+    let named = match stop {
+        HookRun::Named(name) => environment.named.get(name),
+        HookRun::Argv(_) => None,
+    };
+    let fill = |argument: String| argument.replace("{slot}", target.as_str()).replace("{replica}", "0");
+    let mut env = BTreeMap::from([
+        ("TIDEGATE_SERVICE".to_owned(), service.to_string()),
+        ("TIDEGATE_TARGET".to_owned(), target.to_string()),
+        ("TIDEGATE_SLOT".to_owned(), target.to_string()),
+        ("TIDEGATE_ROLE".to_owned(), HookRole::Stop.name().to_owned()),
+        ("TIDEGATE_VERSION".to_owned(), version.name.clone()),
+    ]);
+    if let Some(image) = &version.image {
+        env.insert("TIDEGATE_IMAGE".to_owned(), image.clone());
+    }
+    let hook = HookStep {
+        role: HookRole::Stop,
+        argv: environment.argv(stop).into_iter().map(fill).collect(),
+        service: service.clone(),
+        target: target.clone(),
+        version,
+        previous: None,
+        replica: None,
+        timeout: named.map_or(HOOK_TIMEOUT, |named| named.timeout),
+        idempotent: true,
+        on_failure: OnHookFailure::Fail,
+    };
+    HookCall { hook, env }
+}
+
+impl Kill {
+    /// Stops one version after the other, up to the first that cannot be.
+    pub(super) async fn run(self, control: Control, desk: Arc<Desk>) {
+        let Self { service, targets, actor, reply } = self;
+        let mut answer = Ok(Placed::default());
+        for victim in targets {
+            let target = victim.target.clone();
+            if let Err(error) = stop(victim, &control, &actor).await {
+                answer = Err(error);
+                break;
+            }
+            // Nobody needs to know it when the process is going down.
+            let _ = desk.messages().send(Message::Stopped(service.clone(), target)).await;
+        }
+        let _ = desk.messages().send(Message::Free(service)).await;
+        let _ = reply.send(answer);
+    }
+}
+
+async fn stop(victim: Victim, control: &Control, actor: &Actor) -> Result<(), OrderError> {
+    let submit = |change| control.submit(Submission { change, expected: None, dry_run: false, actor: actor.clone() });
+    if let Some((alone, _)) = &victim.releases {
+        submit(alone.clone()).await?;
+    }
+    if let Some(call) = victim.stop {
+        // Held until the end: its value changes when the command is to be killed, and nobody asks for that.
+        let (_held, kill) = watch::channel(false);
+        let report = hook::run(&call, |_| {}, kill).await;
+        if report.end != HookEnd::Exit(0) {
+            return Err(failed(&victim.target, &report));
+        }
+    }
+    if let Some((_, gone)) = victim.releases {
+        submit(gone).await?;
+    }
+    Ok(())
+}
+
+fn failed(target: &TargetId, report: &HookReport) -> OrderError {
+    let from = report.output.len().saturating_sub(SHOWN);
+    let from = (from..report.output.len()).find(|at| report.output.is_char_boundary(*at)).unwrap_or(0);
+    let tail = report.output.get(from..).unwrap_or_default().trim();
+    let printed = if tail.is_empty() { String::new() } else { format!(": {tail}") };
+    let message = format!("the stop command of target {target} failed, so it stays: {}{printed}", report.end);
+    OrderError::Engine(EngineError::Refused(Refusal::Conflict(message)))
+}

@@ -1,0 +1,341 @@
+//! Orders: what people and programs want of the deployment engine, and what they are answered.
+
+use std::{
+    collections::{BTreeSet, VecDeque},
+    sync::Arc,
+};
+
+use async_trait::async_trait;
+use tidegate_admin::{Actor, Deployments, Measured, Order, OrderError, Placed, Submission};
+use tidegate_config::{ServiceId, TargetId};
+use tidegate_core::{
+    Change,
+    change::ReleaseCause,
+    deploy::{
+        DeploymentId, DeploymentSpec,
+        engine::{Create, Decision, Engine, EngineError},
+        machine::{Refusal, Write},
+        shadow,
+        stage::Stages,
+    },
+};
+use tokio::sync::{mpsc, oneshot};
+
+use super::{
+    act::Watches,
+    desk::{Desk, Message, Reply},
+    ground::Grounds,
+    kill::Kill,
+    shell::Running,
+};
+
+/// Keys of requests that are remembered: far more than clients repeat before they give up.
+const KEYS: usize = 1_000;
+
+/// Keys of requests that created a deployment, so that a repeated request creates no second one.
+#[derive(Debug, Default)]
+pub(crate) struct Keys(VecDeque<(String, DeploymentId)>);
+
+impl Keys {
+    /// Remembers a key; the oldest is forgotten if need be.
+    pub(crate) fn remember(&mut self, key: String, id: DeploymentId) {
+        self.0.retain(|(known, _)| *known != key);
+        self.0.push_back((key, id));
+        while self.0.len() > KEYS {
+            self.0.pop_front();
+        }
+    }
+
+    fn get(&self, key: &str) -> Option<&DeploymentId> {
+        self.0.iter().rev().find(|(known, _)| known == key).map(|(_, id)| id)
+    }
+
+    /// All that are known, and further ones.
+    pub(super) fn with(&self, more: &[(String, DeploymentId)]) -> Vec<(String, DeploymentId)> {
+        self.0.iter().chain(more).cloned().collect()
+    }
+}
+
+/// The deployment engine as the admin API sees it.
+pub(crate) struct Orders {
+    /// Where orders are left.
+    pub(crate) desk: Arc<Desk>,
+    /// What the configuration says.
+    pub(crate) grounds: Arc<Grounds>,
+    /// What is counted.
+    pub(crate) watches: Arc<Watches>,
+}
+
+#[async_trait]
+impl Deployments for Orders {
+    fn engine(&self) -> Arc<Engine> {
+        self.desk.engine()
+    }
+
+    fn stages(&self) -> Arc<Stages> {
+        Arc::clone(&self.grounds.now().stages)
+    }
+
+    fn hook_names(&self) -> BTreeSet<String> {
+        self.grounds.now().hooks.clone()
+    }
+
+    async fn place(&self, order: Order, dry_run: bool, actor: Actor) -> Result<Placed, OrderError> {
+        const GOING_DOWN: OrderError = OrderError::Busy("the process is going down");
+        let (reply, answer) = oneshot::channel();
+        let message = Message::Order { order: Box::new(order), dry_run, actor, reply };
+        self.desk.messages().try_send(message).map_err(|refused| match refused {
+            mpsc::error::TrySendError::Full(_) => OrderError::Busy("too many orders wait: try again"),
+            mpsc::error::TrySendError::Closed(_) => GOING_DOWN,
+        })?;
+        answer.await.unwrap_or(Err(GOING_DOWN))
+    }
+
+    fn measured(&self, id: &DeploymentId) -> Vec<Measured> {
+        self.watches.measured(id)
+    }
+
+    fn convert(&self, id: &DeploymentId, visitor: &str, goal: &str) -> bool {
+        self.watches.convert(id, visitor, goal)
+    }
+}
+
+/// What an order is about, for its answer.
+enum About {
+    Deployment(DeploymentId),
+    Bracket(String),
+    Release(String, DeploymentId),
+    Nothing,
+}
+
+impl Running {
+    /// Carries an order out and answers it.
+    pub(super) fn order(&mut self, order: Order, dry_run: bool, actor: Actor, reply: Reply) {
+        if let Order::Kill { service, target } = order {
+            return self.kill(service, target, dry_run, actor, reply);
+        }
+        let placed = self.place(order, dry_run, &actor);
+        // Whoever asked may be gone; the order is carried out all the same.
+        let _ = reply.send(placed);
+    }
+
+    fn place(&mut self, order: Order, dry_run: bool, actor: &Actor) -> Result<Placed, OrderError> {
+        let view = self.look();
+        let (world, now) = (view.world(), view.now);
+        let engine = Arc::clone(&self.engine);
+        match order {
+            Order::Create { spec, execute, key } => self.create(*spec, execute, key, dry_run, actor),
+            Order::Execute(id) => {
+                self.must_be_left_alone(engine.get(&id).map(|d| &d.spec))?;
+                self.finish(engine.execute(&id, world, now)?, About::Deployment(id), None, dry_run, actor)
+            }
+            Order::Command(id, command) => {
+                let decision = engine.command(&id, command, world, now)?;
+                self.finish(decision, About::Deployment(id), None, dry_run, actor)
+            }
+            Order::Retry(id) => {
+                self.must_be_left_alone(engine.get(&id).map(|d| &d.spec))?;
+                let new = self.name();
+                let decision = engine.retry(&id, new.clone(), world, now)?;
+                let begun = decision.engine.execute(&new, world, now)?;
+                let decision = Decision { write: Write::Required, ..both(decision, begun) };
+                self.finish(decision, About::Deployment(new), None, dry_run, actor)
+            }
+            Order::Mark(service, mark) => {
+                let decision = engine.mark(&service, mark, world, now)?;
+                self.finish(decision, About::Nothing, None, dry_run, actor)
+            }
+            Order::OpenBracket { name, spec } => {
+                let decision = engine.open_bracket(name.clone(), *spec, world, now)?;
+                self.finish(decision, About::Bracket(name), None, dry_run, actor)
+            }
+            Order::AddToBracket { name, member } => {
+                let decision = engine.add_to_bracket(&name, *member, world, now)?;
+                self.finish(decision, About::Bracket(name), None, dry_run, actor)
+            }
+            Order::ReleaseBracket { name } => {
+                self.must_be_left_alone(engine.bracket(&name).map(|bracket| &bracket.spec))?;
+                let id = self.name();
+                let decision = engine.release_bracket(&name, id.clone(), world, now)?;
+                self.finish(decision, About::Release(name, id), None, dry_run, actor)
+            }
+            Order::AbortBracket { name, why } => {
+                let decision = engine.abort_bracket(&name, &why, world, now)?;
+                self.finish(decision, About::Bracket(name), None, dry_run, actor)
+            }
+            Order::Assign { service, to } => self.assign(&service, &to, dry_run, actor),
+            // `order` takes it away before.
+            Order::Kill { .. } => Ok(Placed::default()),
+        }
+    }
+
+    fn create(
+        &mut self,
+        spec: DeploymentSpec,
+        execute: bool,
+        key: Option<String>,
+        dry_run: bool,
+        actor: &Actor,
+    ) -> Result<Placed, OrderError> {
+        if let Some(known) = key.as_ref().and_then(|key| self.core.keys.get(key)).and_then(|id| self.engine.get(id)) {
+            if known.spec == spec {
+                return Ok(Placed { deployment: Some(Arc::clone(known)), bracket: None });
+            }
+            let message = format!("the same key was used for deployment {}, which is another one", known.id);
+            return Err(refused(Refusal::Conflict(message)));
+        }
+        if execute {
+            self.must_be_left_alone(Some(&spec))?;
+        }
+        let view = self.look();
+        let id = self.name();
+        let create = Create { id: id.clone(), spec, retry_of: None };
+        let mut decision = self.engine.create(create, view.world(), view.now)?;
+        if execute {
+            let begun = decision.engine.execute(&id, view.world(), view.now)?;
+            decision = both(decision, begun);
+        }
+        // Nobody is in trouble yet: what cannot be written down is not begun.
+        decision.write = Write::Required;
+        self.finish(decision, About::Deployment(id), key, dry_run, actor)
+    }
+
+    /// Takes a decision over, if it is one and not only a question, and says what it makes of things.
+    fn finish(
+        &mut self,
+        decision: Decision,
+        about: About,
+        key: Option<String>,
+        dry_run: bool,
+        actor: &Actor,
+    ) -> Result<Placed, OrderError> {
+        let decided = decision.engine.clone();
+        if !dry_run {
+            let keys = match (&about, key) {
+                (About::Deployment(id), Some(key)) => vec![(key, id.clone())],
+                _ => Vec::new(),
+            };
+            self.commit(decision, keys, actor).map_err(|error| OrderError::Store(error.to_string()))?;
+        }
+        let deployment = |id: &DeploymentId| decided.get(id).cloned();
+        let bracket = |name: &str| decided.bracket(name).cloned();
+        Ok(match about {
+            About::Deployment(id) => Placed { deployment: deployment(&id), bracket: None },
+            About::Bracket(name) => Placed { deployment: None, bracket: bracket(&name) },
+            About::Release(name, id) => Placed { deployment: deployment(&id), bracket: bracket(&name) },
+            About::Nothing => Placed::default(),
+        })
+    }
+
+    fn name(&mut self) -> DeploymentId {
+        self.ids.next((self.core.now)().unix_ms, rand::random())
+    }
+
+    /// Services of which somebody stops versions by hand begin no deployment meanwhile.
+    fn must_be_left_alone(&self, spec: Option<&DeploymentSpec>) -> Result<(), OrderError> {
+        let members = spec.map(|spec| spec.members.as_slice()).unwrap_or_default();
+        match members.iter().find(|member| self.stopping.contains(&member.service)) {
+            None => Ok(()),
+            Some(member) => Err(stops(&member.service)),
+        }
+    }
+
+    /// A service that nobody works on.
+    fn must_be_idle(&self, service: &ServiceId) -> Result<(), OrderError> {
+        if self.stopping.contains(service) {
+            return Err(stops(service));
+        }
+        match self.engine.active(service) {
+            None => Ok(()),
+            Some(active) => Err(refused(Refusal::Conflict(format!(
+                "deployment {} of service {service} is active: wait until it is over, or roll it back",
+                active.id
+            )))),
+        }
+    }
+
+    fn assign(
+        &mut self,
+        service: &ServiceId,
+        to: &TargetId,
+        dry_run: bool,
+        actor: &Actor,
+    ) -> Result<Placed, OrderError> {
+        self.must_be_idle(service)?;
+        let view = self.look();
+        let Some(state) = view.world().services.get(service) else { return Err(unknown(service)) };
+        let release = shadow::assign(state, to).map_err(refused)?;
+        let services = [(service.clone(), release)].into();
+        let change = Change::Release { deployment: self.name(), services, cause: ReleaseCause::Forward };
+        self.core.acts.submit(Submission { change, expected: None, dry_run, actor: actor.clone() })?;
+        Ok(Placed::default())
+    }
+
+    fn kill(&mut self, service: ServiceId, target: Option<TargetId>, dry_run: bool, actor: Actor, reply: Reply) {
+        match self.plan_kill(&service, target, &actor) {
+            Err(error) => drop(reply.send(Err(error))),
+            Ok(_) if dry_run => drop(reply.send(Ok(Placed::default()))),
+            Ok(targets) => {
+                self.stopping.insert(service.clone());
+                self.core.acts.kill(Kill { service, targets, actor, reply });
+            }
+        }
+    }
+
+    /// The versions that are to be stopped, main last; each of them may be.
+    fn plan_kill(
+        &mut self,
+        service: &ServiceId,
+        target: Option<TargetId>,
+        actor: &Actor,
+    ) -> Result<Vec<super::kill::Victim>, OrderError> {
+        self.must_be_idle(service)?;
+        let view = self.look();
+        let Some(state) = view.world().services.get(service) else { return Err(unknown(service)) };
+        let stable = &state.wanted.stable;
+        let targets = match target {
+            Some(target) => {
+                shadow::may_remove(state, &target).map_err(refused)?;
+                vec![target]
+            }
+            None => {
+                let shadows = state.wanted.targets.keys().filter(|target| *target != stable);
+                shadows.chain([stable]).cloned().collect()
+            }
+        };
+        let nothing = super::kill::no_environment();
+        let environment = view.ground.environments.get(service).unwrap_or(&nothing);
+        let memory = self.engine.memory(service).map(Arc::clone).unwrap_or_default();
+        let mut victims = Vec::new();
+        for target in targets {
+            let victim = super::kill::victim(state, environment, &memory, service, target, self.name());
+            if let Some((_, gone)) = &victim.releases {
+                let change = gone.clone();
+                self.core.acts.submit(Submission { change, expected: None, dry_run: true, actor: actor.clone() })?;
+            }
+            victims.push(victim);
+        }
+        Ok(victims)
+    }
+}
+
+/// Two decisions as one.
+fn both(first: Decision, then: Decision) -> Decision {
+    let mut records = first.records;
+    records.extend(then.records);
+    let mut effects = first.effects;
+    effects.extend(then.effects);
+    Decision { engine: then.engine, write: first.write.max(then.write), records, effects }
+}
+
+fn refused(refusal: Refusal) -> OrderError {
+    OrderError::Engine(EngineError::Refused(refusal))
+}
+
+fn unknown(service: &ServiceId) -> OrderError {
+    refused(Refusal::Unknown(format!("of service {service}: there is no such service")))
+}
+
+fn stops(service: &ServiceId) -> OrderError {
+    refused(Refusal::Conflict(format!("versions of service {service} are being stopped by hand: try again then")))
+}

@@ -1,0 +1,53 @@
+//! Tells what happens in deployments: the event log, the process's log, and the audit log.
+
+use std::sync::Arc;
+
+use tidegate_admin::{Actor, AuditEntry, EventLog};
+use tidegate_core::{
+    Event,
+    deploy::{history::Entry, machine::Deployment},
+};
+
+use crate::{control::report, routing::Routing, state::audit::Audit};
+
+/// Tells what happens in deployments.
+pub(crate) struct Teller {
+    /// Where everybody can read it.
+    pub(crate) events: Arc<EventLog>,
+    /// Where decisions are recorded.
+    pub(crate) audit: Arc<Audit>,
+    /// Which generation it happens in.
+    pub(crate) routing: Arc<Routing>,
+}
+
+impl Teller {
+    /// Tells new entries of a deployment's history.
+    pub(super) fn tell(&self, deployment: &Deployment, entries: &[Entry], actor: &Actor) {
+        let generation = self.routing.load().generation;
+        let services: Vec<_> = deployment.spec.members.iter().map(|member| member.service.clone()).collect();
+        let mut decisions = Vec::new();
+        for entry in entries {
+            let event = Event::Deployment {
+                deployment: deployment.id.clone(),
+                services: services.clone(),
+                strategy: deployment.spec.strategy.name().to_owned(),
+                happened: entry.what.kind(),
+                message: entry.what.to_string(),
+            };
+            if entry.what.kind().is_decision() {
+                decisions.push(event.clone());
+            }
+            report::log(&self.events.push(entry.at_unix_ms, generation, &actor.0, event));
+        }
+        if let (false, Some(last)) = (decisions.is_empty(), entries.last()) {
+            let (at_unix_ms, actor) = (last.at_unix_ms, actor.0.clone());
+            self.audit.append(AuditEntry { at_unix_ms, actor, from: generation, generation, events: decisions });
+        }
+    }
+
+    /// Raises the alarm: what deployments decided is not saved.
+    pub(super) fn unsaved(&self, reason: String, actor: &Actor) {
+        let (at, generation) = (self.routing.now().unix_ms, self.routing.load().generation);
+        report::log(&self.events.push(at, generation, &actor.0, Event::Unsaved { reason }));
+    }
+}
