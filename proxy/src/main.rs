@@ -5,7 +5,6 @@ use std::process::ExitCode;
 mod cli;
 mod control;
 mod demo;
-#[expect(dead_code, reason = "the engine that starts watches comes next")]
 mod deploy;
 mod flags;
 mod lane;
