@@ -25,7 +25,7 @@ pub mod evidence;
 mod hypergeometric;
 pub mod latency;
 #[cfg(test)]
-mod random;
+pub(crate) mod random;
 pub mod ratio;
 pub mod rules;
 pub mod verdict;

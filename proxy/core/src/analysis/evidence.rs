@@ -100,6 +100,12 @@ pub(super) fn ln_mean(lns: &[f64]) -> f64 {
     ln_sum(lns.iter().copied()) - (lns.len() as f64).ln()
 }
 
+/// The same with weights, each before its value.
+pub(super) fn ln_weighted_mean(weighted: &[(f64, f64)]) -> f64 {
+    let sum: f64 = weighted.iter().map(|(weight, _)| weight).sum();
+    ln_sum(weighted.iter().map(|(weight, ln)| weight.ln() + ln)) - sum.ln()
+}
+
 /// A value for people and journals: finite also where the evidence is beyond `f64`.
 pub(super) fn finite_exp(ln: f64) -> f64 {
     ln.exp().min(f64::MAX)

@@ -148,6 +148,8 @@ pub enum Gate {
 #[serde(try_from = "RulesText", into = "RulesText")]
 pub struct Rules {
     pub(super) metrics: Vec<Metric>,
+    /// What each metric's evidence counts; metrics without a weight count 1.
+    pub(super) weights: Vec<f64>,
     pub(super) alpha: Alpha,
     pub(super) max_odds: Odds,
     pub(super) min_requests: u64,
@@ -169,7 +171,17 @@ impl Rules {
             }
         }
         let (alpha, max_odds) = (Alpha::DEFAULT, Odds::DEFAULT);
-        Ok(Self { metrics, alpha, max_odds, min_requests: MIN_REQUESTS, gate: Gate::NoFailure })
+        Ok(Self { metrics, weights: Vec::new(), alpha, max_odds, min_requests: MIN_REQUESTS, gate: Gate::NoFailure })
+    }
+
+    /// With evidence that is averaged by these weights, in the order of the metrics: what is seldom needed then costs
+    /// the others less. Fixed beforehand, any positive weights are as valid as equal ones.
+    pub fn weights(self, weights: impl IntoIterator<Item = f64>) -> Self {
+        let possible = |weight: &f64| *weight > 0.0 && weight.is_finite();
+        Self {
+            weights: weights.into_iter().map(|weight| Some(weight).filter(possible).unwrap_or(1.0)).collect(),
+            ..self
+        }
     }
 
     /// With this rate of false alarms.
@@ -206,6 +218,8 @@ impl Rules {
 #[serde(deny_unknown_fields)]
 struct RulesText {
     metrics: Vec<Metric>,
+    #[serde(default)]
+    weights: Vec<f64>,
     alpha: Alpha,
     max_odds: Odds,
     min_requests: u64,
@@ -216,15 +230,15 @@ impl TryFrom<RulesText> for Rules {
     type Error = RulesError;
 
     fn try_from(text: RulesText) -> Result<Self, RulesError> {
-        let RulesText { metrics, alpha, max_odds, min_requests, gate } = text;
-        Ok(Self::new(metrics)?.alpha(alpha).max_odds(max_odds).min_requests(min_requests).gate(gate))
+        let RulesText { metrics, weights, alpha, max_odds, min_requests, gate } = text;
+        Ok(Self::new(metrics)?.weights(weights).alpha(alpha).max_odds(max_odds).min_requests(min_requests).gate(gate))
     }
 }
 
 impl From<Rules> for RulesText {
     fn from(rules: Rules) -> Self {
-        let Rules { metrics, alpha, max_odds, min_requests, gate } = rules;
-        Self { metrics, alpha, max_odds, min_requests, gate }
+        let Rules { metrics, weights, alpha, max_odds, min_requests, gate } = rules;
+        Self { metrics, weights, alpha, max_odds, min_requests, gate }
     }
 }
 

@@ -57,6 +57,40 @@ impl VisitorSet {
         self.len() > BITS / 10
     }
 
+    /// The set as text, for a journal: the distances from bit to bit, so that a few visitors are a short text.
+    pub fn to_text(&self) -> String {
+        let mut text = String::new();
+        let mut next = 0_u32;
+        for (word, index) in self.words.iter().zip(0_u32..) {
+            let mut left = word.load(Relaxed);
+            while left != 0 {
+                let bit = index * u64::BITS + left.trailing_zeros();
+                left &= left - 1;
+                push_distance(&mut text, bit - next);
+                next = bit + 1;
+            }
+        }
+        text
+    }
+
+    /// Adds the visitors of a text; what is no such text adds what comes before the fault.
+    pub fn add_text(&self, text: &str) {
+        let (mut bit, mut distance) = (0_u32, 0_u32);
+        for digit in text.chars() {
+            let Some(digit) = digit.to_digit(DIGITS) else { return };
+            distance = distance << DIGIT_BITS | digit & (MORE - 1);
+            if digit & MORE != 0 {
+                continue;
+            }
+            bit = bit.saturating_add(std::mem::take(&mut distance));
+            if bit >= BITS {
+                return;
+            }
+            self.insert(bit);
+            bit += 1;
+        }
+    }
+
     /// Forgets everybody.
     pub fn clear(&self) {
         self.words.iter().for_each(|word| word.store(0, Relaxed));
@@ -67,6 +101,22 @@ impl VisitorSet {
         // The low bits: the bucket, and so the arm, comes from the high ones.
         let bit = visitor_bits % BITS;
         Some((self.words.get((bit / u64::BITS) as usize)?, 1 << (bit % u64::BITS)))
+    }
+}
+
+/// Of a digit of a distance: whether another one follows. What is left are three bits of the distance.
+const MORE: u32 = 8;
+/// Bits of a distance in a digit.
+const DIGIT_BITS: u32 = 3;
+/// Hexadecimal.
+const DIGITS: u32 = 16;
+
+/// Writes a distance, its highest digit first.
+fn push_distance(text: &mut String, distance: u32) {
+    let digits = (u32::BITS - distance.leading_zeros()).div_ceil(DIGIT_BITS).max(1);
+    for place in (0..digits).rev() {
+        let more = if place > 0 { MORE } else { 0 };
+        text.extend(char::from_digit(distance >> (place * DIGIT_BITS) & (MORE - 1) | more, DIGITS));
     }
 }
 
@@ -124,6 +174,11 @@ impl RiskSets {
             Sample { of: counted.at_risk.swap(0, Relaxed).max(events), events }
         };
         Arms { candidate: take(&self.candidate), baseline: take(&self.baseline) }
+    }
+
+    /// Those to whom it happened: what a restart must not forget.
+    pub fn happened(&self) -> &VisitorSet {
+        &self.happened
     }
 
     /// Whether so many visitors were noted that more than one in ten go uncounted.

@@ -9,7 +9,7 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 use super::{
-    evidence::{Evidence, Factor, Grid, finite_exp, ln_mean},
+    evidence::{Evidence, Factor, Grid, finite_exp, ln_weighted_mean},
     rules::{Against, Gate, Metric, Rules, millis},
     verdict::{Judgement, MetricJudgement, Reached, Verdict},
 };
@@ -205,8 +205,10 @@ impl Analysis {
     }
 
     fn ln_evidence(&self) -> f64 {
-        let each: Vec<f64> = self.metrics.iter().map(|watched| watched.worse.ln_value()).collect();
-        ln_mean(&each)
+        let weights = self.rules.weights.iter().copied().chain(std::iter::repeat(1.0));
+        let each: Vec<(f64, f64)> =
+            self.metrics.iter().zip(weights).map(|(watched, weight)| (weight, watched.worse.ln_value())).collect();
+        ln_weighted_mean(&each)
     }
 
     /// What is known now.

@@ -16,4 +16,4 @@ pub mod tally;
 pub use goal::{GoalMatch, Statuses};
 pub use judge::{Judge, Past, WatchTick};
 pub use lineup::Lineup;
-pub use tally::{Begun, Ended, Reading, Tally, Unit, WatchSlot};
+pub use tally::{Begun, Ended, KeptVisitors, Reading, Tally, Unit, WatchSlot};

@@ -14,7 +14,7 @@ use tidegate_core::{
     deploy::{
         machine::{Judged, Verdict},
         step::{AnalyseMode, Arms, WatchSpec},
-        watch::{GoalMatch, Judge, Lineup, Past, Tally, Unit, WatchTick},
+        watch::{GoalMatch, Judge, KeptVisitors, Lineup, Past, Tally, Unit, WatchTick},
     },
     snapshot::Service,
     state::{Hold, Overlay, ServiceState},
@@ -46,6 +46,7 @@ pub(super) struct WatchedService {
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub(super) struct Kept {
     judge: Judge,
+    visitors: KeptVisitors,
 }
 
 /// What decides how requests fall on targets. When any of it changes, a tick is not to be used.
@@ -84,14 +85,17 @@ impl WatchedService {
         let lineup = Lineup::new(arms);
         let goal = spec.goal.as_ref().map(GoalMatch::new);
         let service = snapshot.service_named(id).cloned();
-        let tally = Arc::new(Tally::new(lineup.clone(), goal, service.as_deref()));
+        let mut tally = Tally::new(lineup.clone(), goal, service.as_deref());
         let kept = kept.filter(|kept| *kept.judge.lineup() == lineup && kept.judge.unit() == tally.unit());
         let judge = match kept {
-            Some(kept) => kept.judge.restarted(),
+            Some(kept) => {
+                tally = tally.remembering(&kept.visitors);
+                kept.judge.restarted()
+            }
             None => Judge::new(lineup, tally.unit(), &spec.rules, past(service.as_deref(), &arms.baseline)),
         };
         let mut watched = Self {
-            tally,
+            tally: Arc::new(tally),
             judge,
             service: None,
             traffic: Traffic::default(),
@@ -147,13 +151,16 @@ impl WatchedService {
     fn end_tick(&mut self, now: Instant) -> Judged {
         let length = now - self.ticked;
         self.ticked = now;
-        let judged = self.judge.feed(WatchTick {
+        let mut judged = self.judge.feed(WatchTick {
             length,
             changed: std::mem::take(&mut self.changed),
             weights: &self.traffic.weights,
             readings: self.tally.read(),
             pairs: self.tally.end_tick(),
         });
+        if self.tally.is_crowded() {
+            judged.reason.push_str("; there are so many visitors that more than one in ten new ones go uncounted");
+        }
         for (pair, from_us) in self.judge.slow_from_us().enumerate() {
             self.tally.set_slow(pair, from_us);
         }
@@ -233,7 +240,7 @@ impl WatchedService {
 
     /// What a restart needs to go on.
     pub(super) fn kept(&self) -> Kept {
-        Kept { judge: self.judge.checkpoint(&self.tally.read()) }
+        Kept { judge: self.judge.checkpoint(&self.tally.read()), visitors: self.tally.kept() }
     }
 
     /// Counts no more.

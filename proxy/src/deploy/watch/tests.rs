@@ -35,6 +35,12 @@ struct Answers {
     micros: u64,
 }
 
+impl Answers {
+    fn of_all(self) -> impl Fn(&str) -> Self {
+        move |_| self
+    }
+}
+
 const GOOD: Answers = Answers { errors: 0, goals: 0, micros: 20_000 };
 
 impl Scene {
@@ -406,7 +412,7 @@ async fn reported_conversion_counts_once_and_only_for_who_takes_part() {
     let scene = Scene::new(STICKY, HALF);
     let watch = scene.watch(spec(&["blue", "green"], Some("buy")));
     let conversions = || watch.measured().iter().map(|target| target.conversions.unwrap()).sum::<u64>();
-    scene.request("ann", 1, &|_: &str| GOOD);
+    scene.request("ann", 1, &GOOD.of_all());
     assert!(watch.convert("ann", "buy") && watch.convert("ann", "buy"));
     assert_eq!(conversions(), 1);
     assert!(watch.convert("somebody who was never here", "buy"));
@@ -416,6 +422,26 @@ async fn reported_conversion_counts_once_and_only_for_who_takes_part() {
     scene.request("ann", 2, &converting(1_000, 1_000));
     assert_eq!(conversions(), 1);
     assert_eq!(watch.measured().iter().map(|target| target.visitors.unwrap()).sum::<u64>(), 1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn visitor_who_converted_before_a_restart_does_not_convert_again() {
+    let scene = Scene::new(STICKY, HALF);
+    let spec = || spec(&["blue", "green"], Some("buy"));
+    let watch = scene.watch(spec());
+    scene.request("ann", 1, &GOOD.of_all());
+    scene.request("bob", 2, &GOOD.of_all());
+    assert!(watch.convert("ann", "buy"));
+    let text = serde_json::to_string(&watch.checkpoint()).unwrap();
+    drop(watch);
+    let watch = scene.restore(spec(), serde_json::from_str(&text).unwrap());
+    let sum = |of: fn(&Measured) -> Option<u64>| watch.measured().iter().map(|m| of(m).unwrap()).sum::<u64>();
+    scene.request("ann", 3, &GOOD.of_all());
+    assert!(watch.convert("ann", "buy"));
+    assert_eq!((sum(|m| m.conversions), sum(|m| m.visitors)), (1, 2));
+    // Bob was seen before, and his order is reported late.
+    assert!(watch.convert("bob", "buy"));
+    assert_eq!((sum(|m| m.conversions), sum(|m| m.visitors)), (2, 2));
 }
 
 #[tokio::test(start_paused = true)]

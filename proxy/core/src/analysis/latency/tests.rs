@@ -107,3 +107,14 @@ proptest! {
         prop_assert!((end - begin) * PER_OCTAVE <= begin);
     }
 }
+
+#[test]
+fn nothing_is_slow_below_what_anybody_notices() {
+    for (baseline_us, slow_from_us) in [(300, 5_120), (4_000, 5_120), (20_000, 20_480)] {
+        let mut events = LatencyEvents::noticeable(Quantile::P95, Duration::from_millis(5));
+        events.end_tick(&requests(0, 0), &requests(1_000, baseline_us));
+        let from = events.slow_from_us().unwrap();
+        assert!(from <= slow_from_us && from * 9 >= slow_from_us * 8, "{from} for {baseline_us}");
+        assert!(from >= 4_600 && from > baseline_us, "{from} for {baseline_us}");
+    }
+}

@@ -67,3 +67,30 @@ fn visitor_to_whom_it_happened_is_not_at_risk_on_the_other_arm_either() {
     sets.note(1, Arm::Candidate, true);
     assert_eq!(sets.end_tick(), Arms::default());
 }
+
+#[test]
+fn set_survives_a_journal() {
+    for visitors in [vec![], vec![0], vec![(1 << 20) - 1], vec![0, 1, 2, 8, 9, 700, 80_000, (1 << 20) - 1]] {
+        let (set, again) = (VisitorSet::default(), VisitorSet::default());
+        visitors.iter().for_each(|visitor| assert!(set.insert(*visitor)));
+        again.add_text(&set.to_text());
+        assert_eq!((again.len(), again.to_text()), (set.len(), set.to_text()));
+        assert!(visitors.iter().all(|visitor| again.contains(*visitor)));
+    }
+    let (some, again) = (VisitorSet::default(), VisitorSet::default());
+    for n in 0..10_000_u32 {
+        some.insert(n.wrapping_mul(0x9e37_79b9));
+    }
+    assert!(some.to_text().len() < 40_000, "four digits each");
+    again.add_text(&some.to_text());
+    assert_eq!(again.len(), some.len());
+}
+
+#[test]
+fn text_that_is_no_set_adds_nothing_impossible() {
+    for (text, visitors) in [("x", 0), ("0x0", 1), ("ffffffffffffffff", 0), ("fffffff7", 0), ("8", 0)] {
+        let set = VisitorSet::default();
+        set.add_text(text);
+        assert_eq!(set.len(), visitors, "{text}");
+    }
+}
