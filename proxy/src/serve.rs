@@ -19,7 +19,7 @@ use std::{
 use sd_notify::NotifyState;
 use tidegate_admin::{Access, AccessToken, Actor, AdminListener, EventLog, Heirloom, MetricsAccess, Upgraded};
 use tidegate_config::{Config, ListenerId, Role, server::AdminAddress};
-use tidegate_core::{Moment, State, compile, deploy::engine::Engine};
+use tidegate_core::{Event, Moment, State, compile, deploy::engine::Engine};
 use tokio::{
     sync::{mpsc, oneshot, watch},
     time::{MissedTickBehavior, interval},
@@ -32,7 +32,7 @@ use crate::{
         health,
         process::{ProxyProcess, UpgradeCall},
         reload::{self, Around, Reloader},
-        resolve,
+        report, resolve,
         secrets::{self, Problem, Secrets},
         signals::{Signal, Signals},
         stats::ControlStats,
@@ -45,6 +45,7 @@ use crate::{
         journal::{FileJournal, Journal, MemoryJournal},
         orders::{Keys, Orders},
         shell::Shell,
+        sinks::{Lost, Sinks},
         tell::Teller,
     },
     flags::{self, FirstLook, FlagSources},
@@ -342,7 +343,10 @@ impl Parts {
             stats: Arc::clone(&stats),
         };
         let reloader = Arc::new(Reloader::new(path, Arc::clone(&config), around));
-        let teller = Teller { events: Arc::clone(&events), audit: Arc::clone(&audit), routing: Arc::clone(&routing) };
+        let sinks = start_sinks(&config, &events, &routing).map_err(ServeError::system("start the event sinks"))?;
+        let sink_families = sinks.families();
+        let teller =
+            Teller { events: Arc::clone(&events), audit: Arc::clone(&audit), routing: Arc::clone(&routing), sinks };
         let (deployments, shell) = start_deployments(kept.deployments, &reloader, &control, teller, &stats)
             .map_err(ServeError::system("start the thread of deployments"))?;
         start_tasks(&routing, &control, seen, &reloader);
@@ -357,7 +361,7 @@ impl Parts {
         let counted = Arc::clone(&stats);
         let followed = Arc::clone(&flags);
         let further: Vec<metrics::Source> =
-            vec![Box::new(move || counted.families()), Box::new(move || followed.families())];
+            vec![Box::new(move || counted.families()), Box::new(move || followed.families()), Box::new(sink_families)];
         let metrics = Metrics::new(shared, further);
         let (upgrades, mut calls) = mpsc::channel(1);
         let desk = Arc::clone(&deployments.desk);
@@ -461,6 +465,17 @@ impl End {
         });
         let _ = ended.await;
     }
+}
+
+/// Starts who tells the event sinks.
+fn start_sinks(config: &Config, events: &Arc<EventLog>, routing: &Arc<Routing>) -> io::Result<Sinks> {
+    let (events, routing) = (Arc::clone(events), Arc::clone(routing));
+    let lost: Lost = Arc::new(move |sink, count| {
+        let (at, generation) = (routing.now().unix_ms, routing.load().generation);
+        let event = Event::SinkLost { sink: sink.clone(), count };
+        report::log(&events.push(at, generation, "sinks", event));
+    });
+    Sinks::start(config, &config.server.state_dir, &lost)
 }
 
 /// Starts the deployment engine, which first goes on with what an earlier process left.

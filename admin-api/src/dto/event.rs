@@ -201,6 +201,57 @@ pub enum EventKind {
         /// The source.
         source: String,
     },
+    /// A service must be moved off a target, and a command prepares it first.
+    #[serde(rename = "failover.preparing")]
+    FailoverPreparing {
+        /// Where.
+        service: String,
+        /// The target that is to be left.
+        from: String,
+        /// The target that is to carry the service.
+        to: String,
+        /// Why, for people.
+        reason: String,
+    },
+    /// A service stays on a target that is down, because what had to be done first was not.
+    #[serde(rename = "failover.held")]
+    FailoverHeld {
+        /// Where.
+        service: String,
+        /// The target that is down.
+        from: String,
+        /// The target that would carry the service.
+        to: String,
+        /// Why, for people.
+        reason: String,
+    },
+    /// A failover that was prepared is not necessary any more.
+    #[serde(rename = "failover.called_off")]
+    FailoverCalledOff {
+        /// Where.
+        service: String,
+        /// Why, for people.
+        reason: String,
+    },
+    /// A command around a failover has ended.
+    #[serde(rename = "failover.hook")]
+    FailoverHook {
+        /// Where.
+        service: String,
+        /// Which one: `before` or `after`.
+        hook: String,
+        /// Why it failed; absent: it succeeded.
+        #[serde(skip_serializing_if = "Option::is_none")]
+        failure: Option<String>,
+    },
+    /// An event sink was away for too long: the oldest events for it were dropped.
+    #[serde(rename = "sink.lost")]
+    SinkLost {
+        /// The sink.
+        sink: String,
+        /// How many since the last time.
+        count: u64,
+    },
     /// Something happened in a deployment; its circumstances are in its own list of events.
     #[serde(rename = "deployment.progress")]
     Deployment {
@@ -263,6 +314,11 @@ impl EventKind {
             Self::SourceUp { .. } => "source.up",
             Self::SourceDown { .. } => "source.down",
             Self::SourceEmptied { .. } => "source.emptied",
+            Self::FailoverPreparing { .. } => "failover.preparing",
+            Self::FailoverHeld { .. } => "failover.held",
+            Self::FailoverCalledOff { .. } => "failover.called_off",
+            Self::FailoverHook { .. } => "failover.hook",
+            Self::SinkLost { .. } => "sink.lost",
             Self::Deployment { .. } => "deployment.progress",
             Self::Reloaded { .. } => "config.reloaded",
             Self::ReloadRejected { .. } => "config.rejected",
@@ -341,6 +397,27 @@ impl From<&Event> for EventKind {
                 Self::SourceDown { source: source.to_string(), reason: reason.clone() }
             }
             Event::SourceEmptied { source } => Self::SourceEmptied { source: source.to_string() },
+            Event::FailoverPreparing { service, from, to, reason } => Self::FailoverPreparing {
+                service: service.to_string(),
+                from: from.to_string(),
+                to: to.to_string(),
+                reason: reason.clone(),
+            },
+            Event::FailoverHeld { service, from, to, reason } => Self::FailoverHeld {
+                service: service.to_string(),
+                from: from.to_string(),
+                to: to.to_string(),
+                reason: reason.clone(),
+            },
+            Event::FailoverCalledOff { service, reason } => {
+                Self::FailoverCalledOff { service: service.to_string(), reason: reason.clone() }
+            }
+            Event::FailoverHook { service, hook, failure } => Self::FailoverHook {
+                service: service.to_string(),
+                hook: hook.name().to_owned(),
+                failure: failure.clone(),
+            },
+            Event::SinkLost { sink, count } => Self::SinkLost { sink: sink.to_string(), count: *count },
             Event::Deployment { deployment, services, strategy, happened, message } => Self::Deployment {
                 deployment: deployment.to_string(),
                 services: services.iter().map(ToString::to_string).collect(),

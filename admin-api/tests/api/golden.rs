@@ -3,7 +3,11 @@
 use serde_json::{Value, json};
 use tidegate_admin::dto::EventKind;
 use tidegate_config::{Split, Weight};
-use tidegate_core::{Event, Health, Hold, deploy::history::HappenedKind, state::Cause};
+use tidegate_core::{
+    Event, Health, Hold,
+    deploy::history::HappenedKind,
+    state::{Cause, FailoverStage},
+};
 
 use crate::harness::Api;
 
@@ -144,6 +148,12 @@ fn every_event_on_the_wire() {
         Event::TargetDrained { service: service(), target: target("v3") },
         Event::MirrorChanged { service: service(), mirror: "audit".parse().unwrap() },
         Event::MirrorRemoved { service: service(), mirror: "audit".parse().unwrap() },
+        Event::FailoverPreparing { service: service(), from: target("green"), to: target("blue"), reason: reason() },
+        Event::FailoverHeld { service: service(), from: target("green"), to: target("blue"), reason: reason() },
+        Event::FailoverCalledOff { service: service(), reason: reason() },
+        Event::FailoverHook { service: service(), hook: FailoverStage::Before, failure: Some(reason()) },
+        Event::FailoverHook { service: service(), hook: FailoverStage::After, failure: None },
+        Event::SinkLost { sink: "keptn".parse().unwrap(), count: 3 },
         Event::Deployment {
             deployment: "dep-1".to_owned().try_into().unwrap(),
             services: vec![service()],
@@ -173,6 +183,12 @@ fn every_event_on_the_wire() {
             { "type": "target.drained", "service": "web", "target": "v3" },
             { "type": "mirror.changed", "service": "web", "mirror": "audit" },
             { "type": "mirror.removed", "service": "web", "mirror": "audit" },
+            { "type": "failover.preparing", "service": "web", "from": "green", "to": "blue", "reason": "why" },
+            { "type": "failover.held", "service": "web", "from": "green", "to": "blue", "reason": "why" },
+            { "type": "failover.called_off", "service": "web", "reason": "why" },
+            { "type": "failover.hook", "service": "web", "hook": "before", "failure": "why" },
+            { "type": "failover.hook", "service": "web", "hook": "after" },
+            { "type": "sink.lost", "sink": "keptn", "count": 3 },
             { "type": "deployment.progress", "deployment": "dep-1", "services": ["web"], "strategy": "canary",
               "happened": "step-started", "message": "why" },
             { "type": "config.reloaded", "services": 3, "differences": ["why"] },

@@ -1,12 +1,12 @@
 //! What happened: one value for the event log, the audit log and the metrics.
 
 use serde::{Deserialize, Serialize};
-use tidegate_config::{EndpointAddress, FlagName, MirrorId, ServiceId, SourceId, Split, TargetId, Weight};
+use tidegate_config::{EndpointAddress, FlagName, MirrorId, ServiceId, SinkId, SourceId, Split, TargetId, Weight};
 
 use crate::{
     deploy::{DeploymentId, history::HappenedKind},
     health::Health,
-    state::{Cause, Hold},
+    state::{Cause, FailoverStage, Hold},
 };
 
 /// Something that happened. Its `type` on the wire is `<thing>.<verb>`, as rollout tools name CloudEvents.
@@ -196,6 +196,56 @@ pub enum Event {
     SourceEmptied {
         /// The source.
         source: SourceId,
+    },
+    /// A service must be moved off a target, and a command prepares it first.
+    #[serde(rename = "failover.preparing")]
+    FailoverPreparing {
+        /// Where.
+        service: ServiceId,
+        /// The target that is to be left.
+        from: TargetId,
+        /// The target that is to carry the service.
+        to: TargetId,
+        /// Why, for people.
+        reason: String,
+    },
+    /// A service stays on a target that is down, because what had to be done first was not.
+    #[serde(rename = "failover.held")]
+    FailoverHeld {
+        /// Where.
+        service: ServiceId,
+        /// The target that is down.
+        from: TargetId,
+        /// The target that would carry the service.
+        to: TargetId,
+        /// Why, for people.
+        reason: String,
+    },
+    /// A failover that was prepared is not necessary any more.
+    #[serde(rename = "failover.called_off")]
+    FailoverCalledOff {
+        /// Where.
+        service: ServiceId,
+        /// Why, for people.
+        reason: String,
+    },
+    /// A command around a failover has ended.
+    #[serde(rename = "failover.hook")]
+    FailoverHook {
+        /// Where.
+        service: ServiceId,
+        /// Which one.
+        hook: FailoverStage,
+        /// Why it failed; absent: it succeeded.
+        failure: Option<String>,
+    },
+    /// An event sink was away for too long: the oldest events for it were dropped.
+    #[serde(rename = "sink.lost")]
+    SinkLost {
+        /// The sink.
+        sink: SinkId,
+        /// How many since the last time.
+        count: u64,
     },
     /// Something happened in a deployment; its circumstances are in its own history.
     #[serde(rename = "deployment.progress")]

@@ -281,6 +281,26 @@ pub enum Cause {
     Operator,
 }
 
+/// When a command around a failover runs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum FailoverStage {
+    /// Before the service moves.
+    Before,
+    /// After it has moved.
+    After,
+}
+
+impl FailoverStage {
+    /// What it is called.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Before => "before",
+            Self::After => "after",
+        }
+    }
+}
+
 /// How far an automatic failback has come.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum Phase {

@@ -50,6 +50,22 @@ pub(crate) fn describe(event: &EventKind) -> (Ink, String) {
             Ink::Bad,
             format!("flag source {source} was emptied, flags keep their values until it is restored or accepted"),
         ),
+        E::FailoverPreparing { service, from, to, reason } => {
+            (Ink::Warn, format!("{service}: failover from {from} to {to} is being prepared: {reason}"))
+        }
+        E::FailoverHeld { service, from, to, reason } => {
+            (Ink::Bad, format!("{service}: stays on {from} and does not move to {to}: {reason}"))
+        }
+        E::FailoverCalledOff { service, reason } => (Ink::Good, format!("{service}: failover called off: {reason}")),
+        E::FailoverHook { service, hook, failure: None } => {
+            (Ink::Good, format!("{service}: the command {hook} the failover succeeded"))
+        }
+        E::FailoverHook { service, hook, failure: Some(failure) } => {
+            (Ink::Bad, format!("{service}: the command {hook} the failover failed: {failure}"))
+        }
+        E::SinkLost { sink, count } => {
+            (Ink::Bad, format!("event sink {sink} was away for too long: {count} events for it were dropped"))
+        }
         E::Deployment { deployment, services, happened, message, strategy: _ } => {
             let ink = match happened.as_str() {
                 "step-failed" | "undo-failed" | "rollback-started" | "version-bad" | "promotion-failed" => Ink::Bad,

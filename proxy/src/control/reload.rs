@@ -216,6 +216,7 @@ fn needs_restart(started: &Config, new: &Config) -> Vec<String> {
     note(old.access_log == now.access_log, "server.access_log");
     note(old.forwarded == now.forwarded, "server.forwarded");
     note(started.admin == new.admin, "admin");
+    note(started.events == new.events, "events");
     for (id, service) in &new.services {
         let known = started.services.get(id).and_then(|old| old.pin.as_ref());
         note(service.pin.is_none() || service.pin.as_ref() == known, &format!("service.{id}.pin"));

@@ -59,6 +59,24 @@ pub(crate) fn log(recorded: &Recorded) {
         Event::SourceEmptied { source } => {
             error!(%source, generation, actor, "flag source was emptied: flags keep their values until it is restored or accepted");
         }
+        Event::FailoverPreparing { service, from, to, reason } => {
+            warn!(%service, generation, actor, %from, %to, reason, "failover is being prepared");
+        }
+        Event::FailoverHeld { service, from, to, reason } => {
+            error!(%service, generation, actor, %from, %to, reason, "failover held: the service stays down until it can be prepared");
+        }
+        Event::FailoverCalledOff { service, reason } => {
+            info!(%service, generation, actor, reason, "failover called off");
+        }
+        Event::FailoverHook { service, hook, failure: None } => {
+            info!(%service, generation, actor, hook = hook.name(), "command of a failover succeeded");
+        }
+        Event::FailoverHook { service, hook, failure: Some(failure) } => {
+            error!(%service, generation, actor, hook = hook.name(), failure, "command of a failover failed");
+        }
+        Event::SinkLost { sink, count } => {
+            error!(%sink, count, generation, actor, "event sink was away for too long: its oldest events were dropped");
+        }
         Event::Deployment { deployment, services, strategy, happened, message } => {
             let services = services.iter().map(ToString::to_string).collect::<Vec<_>>().join(" ");
             match happened {

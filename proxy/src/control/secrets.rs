@@ -48,6 +48,12 @@ pub(crate) fn load(config: &Config) -> Result<Secrets, Vec<Problem>> {
         let secret = service.pin.as_ref().and_then(|source| read_or_note(format!("service.{id}.pin"), source));
         pins.extend(secret.map(|secret| (id.clone(), secret)));
     }
+    for (at, sink) in config.events.sinks.iter().enumerate() {
+        if let SinkTarget::Url { token: Some(source), .. } = &sink.to {
+            // It is read anew whenever the sink is told something; what is wrong with it is said at the start.
+            read_or_note(format!("events.sink[{at}] ({}).token", sink.name), source);
+        }
+    }
     if problems.is_empty() { Ok(Secrets { tokens, pins }) } else { Err(problems) }
 }
 

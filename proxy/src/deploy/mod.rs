@@ -15,6 +15,7 @@ pub(crate) mod journal;
 mod kill;
 pub(crate) mod orders;
 pub(crate) mod shell;
+pub(crate) mod sinks;
 pub(crate) mod tell;
 mod verify;
 pub(crate) mod watch;

@@ -1,13 +1,14 @@
-//! Tells what happens in deployments: the event log, the process's log, and the audit log.
+//! Tells what happens in deployments: the event log, the process's log, the audit log, and the event sinks.
 
 use std::sync::Arc;
 
 use tidegate_admin::{Actor, AuditEntry, EventLog};
 use tidegate_core::{
     Event,
-    deploy::{history::Entry, machine::Deployment},
+    deploy::{cloudevent::events_of, history::Entry, machine::Deployment},
 };
 
+use super::sinks::Sinks;
 use crate::{control::report, routing::Routing, state::audit::Audit};
 
 /// Tells what happens in deployments.
@@ -18,6 +19,8 @@ pub(crate) struct Teller {
     pub(crate) audit: Arc<Audit>,
     /// Which generation it happens in.
     pub(crate) routing: Arc<Routing>,
+    /// Who else is told.
+    pub(crate) sinks: Sinks,
 }
 
 impl Teller {
@@ -25,6 +28,10 @@ impl Teller {
     pub(super) fn tell(&self, deployment: &Deployment, entries: &[Entry], actor: &Actor) {
         let generation = self.routing.load().generation;
         let services: Vec<_> = deployment.spec.members.iter().map(|member| member.service.clone()).collect();
+        if !self.sinks.is_empty() {
+            let outside = entries.iter().flat_map(|entry| events_of(deployment, entry, self.sinks.naming()));
+            self.sinks.tell(outside.collect());
+        }
         let mut decisions = Vec::new();
         for entry in entries {
             let event = Event::Deployment {

@@ -81,7 +81,7 @@ impl Family {
     }
 
     /// The family, unless it has no series.
-    pub(super) fn finish(self) -> Option<MetricFamily> {
+    pub(crate) fn finish(self) -> Option<MetricFamily> {
         (!self.0.get_metric().is_empty()).then_some(self.0)
     }
 }
