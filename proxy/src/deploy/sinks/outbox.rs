@@ -238,6 +238,7 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let mut outbox = Outbox::open(dir.path(), "a").unwrap();
         outbox.push(&[&event("1")]).unwrap();
+        drop(outbox);
         let path = dir.path().join("a.jsonl");
         let text = fs::read_to_string(&path).unwrap();
         fs::write(&path, format!("{text}garbage\n{}{{\"seq\":9", text.replace("\"seq\":1", "\"seq\":2"))).unwrap();
@@ -276,6 +277,7 @@ mod tests {
         let mut outbox = Outbox::open(dir.path(), "a").unwrap();
         outbox.push(&[&event("1"), &event("2")]).unwrap();
         told(&mut outbox);
+        drop(outbox);
         fs::remove_file(dir.path().join("a.told")).unwrap();
         let mut outbox = Outbox::open(dir.path(), "a").unwrap();
         assert_eq!(told(&mut outbox).as_deref(), Some("1"));
