@@ -16,6 +16,7 @@ use tidegate_core::{
         engine::{Create, Decision, Engine, EngineError},
         machine::{Refusal, Write},
         shadow,
+        spec::SpecProblem,
         stage::Stages,
     },
 };
@@ -24,6 +25,7 @@ use tokio::sync::{mpsc, oneshot};
 use super::{
     act::Watches,
     desk::{Desk, Message, Reply},
+    files,
     ground::Grounds,
     kill::Kill,
     shell::Running,
@@ -82,6 +84,7 @@ impl Deployments for Orders {
 
     async fn place(&self, order: Order, dry_run: bool, actor: Actor) -> Result<Placed, OrderError> {
         const GOING_DOWN: OrderError = OrderError::Busy("the process is going down");
+        let order = self.identified(order).await?;
         let (reply, answer) = oneshot::channel();
         let message = Message::Order { order: Box::new(order), dry_run, actor, reply };
         self.desk.messages().try_send(message).map_err(|refused| match refused {
@@ -97,6 +100,34 @@ impl Deployments for Orders {
 
     fn convert(&self, id: &DeploymentId, visitor: &str, goal: &str) -> bool {
         self.watches.convert(id, visitor, goal)
+    }
+}
+
+impl Orders {
+    /// An order whose versions have the digests of their files.
+    async fn identified(&self, mut order: Order) -> Result<Order, OrderError> {
+        let (patterns, members) = match &mut order {
+            Order::Create { spec, .. } => (spec.fingerprint.clone(), spec.members.as_mut_slice()),
+            Order::AddToBracket { name, member } => {
+                let patterns = self.desk.engine().bracket(name).map(|bracket| bracket.spec.fingerprint.clone());
+                (patterns.unwrap_or_default(), std::slice::from_mut(&mut **member))
+            }
+            _ => return Ok(order),
+        };
+        if patterns.is_empty() || members.iter().all(|member| member.digest.is_some()) {
+            return Ok(order);
+        }
+        // Reads files, which may take its time.
+        let digest = tokio::task::spawn_blocking(move || files::digest(&patterns)).await;
+        let problem = |message: String| {
+            OrderError::Engine(EngineError::Invalid(vec![SpecProblem { path: "fingerprint".into(), message }]))
+        };
+        let digest = digest.map_err(|panic| problem(panic.to_string()))?;
+        let digest = digest.map_err(|error| problem(error.to_string()))?;
+        for member in members {
+            member.digest.get_or_insert_with(|| digest.clone());
+        }
+        Ok(order)
     }
 }
 
