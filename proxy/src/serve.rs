@@ -38,8 +38,9 @@ use crate::{
         stats::ControlStats,
     },
     deploy::{
-        act::{Hands, Watches},
+        act::{Hands, Tools, Watches},
         desk::{Desk, Message},
+        evidence::Evidence,
         ground::Grounds,
         hook,
         journal::{FileJournal, Journal, MemoryJournal},
@@ -51,7 +52,7 @@ use crate::{
     flags::{self, FirstLook, FlagSources},
     lane::{PinKeys, Shared},
     mirror::Mirrors,
-    net::{self, BindError, DataPlane, Phase, Sockets},
+    net::{self, BindError, DataPlane, Phase, Rosters, Sockets},
     observe::{
         logging,
         metrics::{self, Metrics},
@@ -251,6 +252,7 @@ struct Kept {
 struct KeptDeployments {
     journal: Box<dyn Journal>,
     keys: Keys,
+    evidence: Evidence,
     desk: Arc<Desk>,
     messages: mpsc::Receiver<Message>,
 }
@@ -270,7 +272,7 @@ impl KeptDeployments {
             group.keys.into_iter().for_each(|(key, id)| keys.remember(key, id));
         }
         let (desk, messages) = Desk::new(Engine::load(records));
-        Ok(Self { journal, keys, desk, messages })
+        Ok(Self { journal, keys, evidence: Evidence::new(dir), desk, messages })
     }
 }
 
@@ -347,8 +349,9 @@ impl Parts {
         let sink_families = sinks.families();
         let teller =
             Teller { events: Arc::clone(&events), audit: Arc::clone(&audit), routing: Arc::clone(&routing), sinks };
-        let (deployments, shell) = start_deployments(kept.deployments, &reloader, &control, teller, &stats)
-            .map_err(ServeError::system("start the thread of deployments"))?;
+        let (deployments, shell) =
+            start_deployments(kept.deployments, &reloader, &control, Arc::clone(&shared.rosters), teller, &stats)
+                .map_err(ServeError::system("start the thread of deployments"))?;
         start_tasks(&routing, &control, seen, &reloader);
 
         let listeners = plane.addresses().clone();
@@ -483,16 +486,24 @@ fn start_deployments(
     kept: KeptDeployments,
     reloader: &Arc<Reloader>,
     control: &Control,
+    rosters: Arc<Rosters>,
     teller: Teller,
     stats: &Arc<ControlStats>,
 ) -> io::Result<(Orders, JoinHandle<()>)> {
-    let KeptDeployments { journal, keys, desk, messages } = kept;
+    let KeptDeployments { journal, keys, evidence, desk, messages } = kept;
     let (routing, watches) = (Arc::clone(&teller.routing), Arc::<Watches>::default());
     let configured = Arc::clone(reloader);
     let grounds = Arc::new(Grounds::new(move || configured.config()));
     let handle = tokio::runtime::Handle::current();
-    let (at_desk, watched) = (Arc::clone(&desk), Arc::clone(&watches));
-    let hands = Hands::new(handle.clone(), control.clone(), Arc::clone(&routing), at_desk, watched);
+    let hands = Hands::new(Tools {
+        handle: handle.clone(),
+        control: control.clone(),
+        routing: Arc::clone(&routing),
+        rosters,
+        desk: Arc::clone(&desk),
+        watches: Arc::clone(&watches),
+        evidence,
+    });
     let shell = Shell {
         desk: Arc::clone(&desk),
         queue: messages,

@@ -27,18 +27,22 @@ use tokio::{
 
 use super::{
     desk::{Desk, Message},
-    drain, hook,
+    drain,
+    evidence::{Evidence, Found},
+    hook,
     kill::Kill,
     shell::Acts,
     verify,
     watch::{Tell, Watch},
 };
-use crate::{control::controller::Control, routing::Routing};
+use crate::{control::controller::Control, net::Rosters, routing::Routing};
 
 /// How long a change of traffic is tried while too many changes wait: the queue is emptied in far less.
 const SUBMIT: Duration = Duration::from_secs(10);
 /// Time between two attempts.
 const SUBMIT_AGAIN: Duration = Duration::from_millis(20);
+/// Time between two times that what watches have found is kept.
+const CHECKPOINT: Duration = Duration::from_secs(10);
 /// Deployments that are over and whose numbers are still shown.
 const SHOWN: usize = 100;
 
@@ -66,6 +70,16 @@ impl Watches {
         self.with(id, |watch| watch.convert(visitor, goal)).unwrap_or(false)
     }
 
+    fn is_empty(&self) -> bool {
+        self.running.lock().unwrap_or_else(PoisonError::into_inner).is_empty()
+    }
+
+    /// What all of them have found, for a restart.
+    fn found(&self) -> Found {
+        let running = self.running.lock().unwrap_or_else(PoisonError::into_inner);
+        running.iter().map(|(id, watch)| (id.clone(), watch.checkpoint())).collect()
+    }
+
     fn begin(&self, id: &DeploymentId, watch: Watch) {
         self.running.lock().unwrap_or_else(PoisonError::into_inner).insert(id.clone(), watch);
     }
@@ -80,13 +94,31 @@ impl Watches {
     }
 }
 
+/// What hands work with.
+pub(crate) struct Tools {
+    /// Where everything runs that is waited for.
+    pub(crate) handle: Handle,
+    /// Who changes traffic.
+    pub(crate) control: Control,
+    /// What is in force.
+    pub(crate) routing: Arc<Routing>,
+    /// Requests that run.
+    pub(crate) rosters: Arc<Rosters>,
+    /// Where outcomes go.
+    pub(crate) desk: Arc<Desk>,
+    /// What is watched.
+    pub(crate) watches: Arc<Watches>,
+    /// What earlier watches found.
+    pub(crate) evidence: Evidence,
+}
+
 /// Carries effects out.
 pub(crate) struct Hands {
-    handle: Handle,
-    control: Control,
-    routing: Arc<Routing>,
-    desk: Arc<Desk>,
-    watches: Arc<Watches>,
+    tools: Tools,
+    /// What watches of an earlier process found, until they go on.
+    found: Found,
+    /// When findings were last kept (monotonic), and the task that keeps them.
+    kept: (Duration, Option<JoinHandle<()>>),
     /// The check or drain of each deployment that runs.
     looking: HashMap<DeploymentId, AbortHandle>,
     /// The latest command of each deployment.
@@ -103,20 +135,20 @@ struct Running {
 }
 
 impl Hands {
-    /// Hands that work by this controller.
-    pub(crate) fn new(
-        handle: Handle,
-        control: Control,
-        routing: Arc<Routing>,
-        desk: Arc<Desk>,
-        watches: Arc<Watches>,
-    ) -> Self {
-        let (looking, commands, before) = (HashMap::new(), HashMap::new(), HashMap::new());
-        Self { handle, control, routing, desk, watches, looking, commands, before }
+    /// Hands that work with these tools.
+    pub(crate) fn new(tools: Tools) -> Self {
+        Self {
+            found: tools.evidence.load(),
+            tools,
+            kept: (Duration::ZERO, None),
+            looking: HashMap::new(),
+            commands: HashMap::new(),
+            before: HashMap::new(),
+        }
     }
 
     fn look(&mut self, id: &DeploymentId, task: impl Future<Output = ()> + Send + 'static) {
-        let task = self.handle.spawn(task);
+        let task = self.tools.handle.spawn(task);
         if let Some(before) = self.looking.insert(id.clone(), task.abort_handle()) {
             before.abort();
         }
@@ -126,8 +158,8 @@ impl Hands {
     fn command(&mut self, id: &DeploymentId, op: u64, call: HookCall, of_earlier_life: Option<Process>) {
         let (kill, killed) = watch::channel(false);
         let before = self.commands.remove(id);
-        let (desk, id_of_task) = (Arc::clone(&self.desk), id.clone());
-        let task = self.handle.spawn(async move {
+        let (desk, id_of_task) = (Arc::clone(&self.tools.desk), id.clone());
+        let task = self.tools.handle.spawn(async move {
             if let Some(before) = before {
                 // It was told to end, or its own deadline ends it.
                 let _ = before.task.await;
@@ -150,13 +182,13 @@ impl Hands {
     fn kill_command(&self, id: &DeploymentId, op: u64, process: Option<Process>) {
         match (self.commands.get(id).filter(|running| running.op == op), process) {
             (Some(running), _) => drop(running.kill.send(true)),
-            (None, Some(process)) => drop(self.handle.spawn(hook::end(process))),
+            (None, Some(process)) => drop(self.tools.handle.spawn(hook::end(process))),
             (None, None) => {}
         }
     }
 
     fn tell(&self, id: &DeploymentId) -> Tell {
-        let (desk, id, handle) = (Arc::clone(&self.desk), id.clone(), self.handle.clone());
+        let (desk, id, handle) = (Arc::clone(&self.tools.desk), id.clone(), self.tools.handle.clone());
         Arc::new(move |input| {
             let message = Message::Input(id.clone(), input);
             if let Err(tokio::sync::mpsc::error::TrySendError::Full(message)) = desk.messages().try_send(message) {
@@ -180,12 +212,12 @@ impl Acts for Hands {
             if let Some(looking) = self.looking.remove(deployment) {
                 looking.abort();
             }
-            let engine = self.desk.engine();
+            let engine = self.tools.desk.engine();
             self.before.retain(|id, _| engine.get(id).is_some_and(|deployment| deployment.is_active()));
-            self.before.insert(deployment.clone(), self.routing.load_full());
+            self.before.insert(deployment.clone(), self.tools.routing.load_full());
         }
-        let control = &self.control;
-        self.handle.block_on(async {
+        let control = &self.tools.control;
+        self.tools.handle.block_on(async {
             let begun = tokio::time::Instant::now();
             loop {
                 match control.submit(submission.clone()).await {
@@ -199,17 +231,17 @@ impl Acts for Hands {
     fn perform(&mut self, id: &DeploymentId, effect: Effect) {
         match effect {
             Effect::Verify { op, verify } => {
-                let (routing, desk, of) = (Arc::clone(&self.routing), Arc::clone(&self.desk), id.clone());
+                let (routing, desk, of) = (Arc::clone(&self.tools.routing), Arc::clone(&self.tools.desk), id.clone());
                 self.look(id, async move {
                     let outcome = verify::run(&verify, &routing).await;
                     input(&desk, of, Input::Done { op, outcome }).await;
                 });
             }
             Effect::Drain { op, drain } => {
-                let (routing, desk, of) = (Arc::clone(&self.routing), Arc::clone(&self.desk), id.clone());
-                let before = self.before.get(id).cloned();
+                let (routing, desk, of) = (Arc::clone(&self.tools.routing), Arc::clone(&self.tools.desk), id.clone());
+                let (before, rosters) = (self.before.get(id).cloned(), Arc::clone(&self.tools.rosters));
                 self.look(id, async move {
-                    drain::run(&drain, &routing, before).await;
+                    drain::run(&drain, &routing, before, &rosters).await;
                     input(&desk, of, Input::Done { op, outcome: Outcome::Done }).await;
                 });
             }
@@ -222,25 +254,48 @@ impl Acts for Hands {
             Effect::KillHook { op, process } => self.kill_command(id, op, process),
             Effect::Watch(spec) => {
                 let watch = {
-                    let _inside = self.handle.enter();
-                    Watch::start(id.clone(), spec, Arc::clone(&self.routing), self.tell(id))
+                    let _inside = self.tools.handle.enter();
+                    let (routing, tell) = (Arc::clone(&self.tools.routing), self.tell(id));
+                    match self.found.remove(id) {
+                        Some(found) => Watch::restore(id.clone(), spec, found, routing, tell),
+                        None => Watch::start(id.clone(), spec, routing, tell),
+                    }
                 };
-                self.watches.begin(id, watch);
+                self.tools.watches.begin(id, watch);
             }
             Effect::Window { op, length, mode } => {
-                if self.watches.with(id, |watch| watch.window(op, length, mode)).is_none() {
+                if self.tools.watches.with(id, |watch| watch.window(op, length, mode)).is_none() {
                     tracing::error!(deployment = %id, "a window of the analysis was asked for without a watch");
                 }
             }
-            Effect::StopWatch => self.watches.end(id),
+            Effect::StopWatch => self.tools.watches.end(id),
             // The shell does these itself.
             Effect::Release { .. } | Effect::Tell(_) => {}
         }
     }
 
     fn kill(&mut self, kill: Kill) {
-        drop(self.handle.spawn(kill.run(self.control.clone(), Arc::clone(&self.desk))));
+        drop(self.tools.handle.spawn(kill.run(self.tools.control.clone(), Arc::clone(&self.tools.desk))));
     }
 
-    fn checkpoint(&mut self, _: Moment) {}
+    fn checkpoint(&mut self, now: Moment) {
+        let (last, task) = &mut self.kept;
+        let busy = task.as_ref().is_some_and(|task| !task.is_finished());
+        if busy || now.mono.saturating_sub(*last) < CHECKPOINT || self.tools.watches.is_empty() {
+            return;
+        }
+        *last = now.mono;
+        let (watches, evidence) = (Arc::clone(&self.tools.watches), self.tools.evidence.clone());
+        *task = Some(self.tools.handle.spawn_blocking(move || evidence.save(&watches.found())));
+    }
+
+    fn leave(&mut self) {
+        // One that is at work would replace what is written here.
+        if let Some(task) = self.kept.1.take() {
+            let _ = self.tools.handle.block_on(task);
+        }
+        if !self.tools.watches.is_empty() {
+            self.tools.evidence.save(&self.tools.watches.found());
+        }
+    }
 }

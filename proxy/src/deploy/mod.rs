@@ -8,6 +8,7 @@ pub(crate) mod act;
 pub(crate) mod desk;
 mod drain;
 pub(crate) mod environments;
+pub(crate) mod evidence;
 pub(crate) mod files;
 pub(crate) mod ground;
 pub(crate) mod hook;

@@ -43,7 +43,7 @@ use crate::{
 /// Time between two attempts to write down what could not be written.
 const WRITE_AGAIN: Duration = Duration::from_secs(1);
 /// Longest wait for a message: what nothing wakes us for is looked at this often.
-const LONGEST_WAIT: Duration = Duration::from_secs(60);
+const LONGEST_WAIT: Duration = Duration::from_secs(10);
 /// Shortest wait for a message while something is due that could not be done.
 const SHORTEST_WAIT: Duration = Duration::from_millis(20);
 /// Inputs of one deployment that wait to be written: an act has one outcome, so it is only reached by verdicts.
@@ -62,6 +62,9 @@ pub(crate) trait Acts: Send + 'static {
 
     /// What is to be known of the watches after a restart is written down, if its time has come. Never waits long.
     fn checkpoint(&mut self, now: Moment);
+
+    /// The process ends: what the next one needs is written down.
+    fn leave(&mut self);
 }
 
 /// What the shell works with.
@@ -199,6 +202,7 @@ impl Running {
                     return;
                 }
                 Ok(Some(Message::Pause { paused, then })) => {
+                    self.core.acts.leave();
                     let _ = paused.send(());
                     if then.blocking_recv() == Ok(Then::HandedOver) {
                         return refuse_all(queue);
@@ -274,6 +278,7 @@ impl Running {
             }
         }
         self.settle();
+        self.core.acts.leave();
         if self.behind && self.rewrite().is_err() {
             tracing::error!("what deployments decided last could not be saved: the next start goes on before it");
         }

@@ -110,7 +110,6 @@ impl Watch {
     }
 
     /// What a restart needs to go on.
-    #[cfg_attr(not(test), expect(dead_code, reason = "the journal does not keep evidence over a restart yet"))]
     pub(crate) fn checkpoint(&self) -> Checkpoint {
         let services = self.shared.services();
         Checkpoint(services.iter().map(|(id, service)| (id.clone(), service.kept())).collect())

@@ -210,6 +210,7 @@ impl Ctx {
                 snapshot: Arc::clone(&route.snapshot),
                 service: route.forward.service,
                 target: route.forward.target,
+                endpoint: route.forward.endpoint,
             }));
         }
     }

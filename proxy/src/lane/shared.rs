@@ -7,6 +7,7 @@ use tidegate_config::{AccessLog, Config, Limits, Network};
 use super::pins::PinKeys;
 use crate::{
     mirror::Mirrors,
+    net::Rosters,
     observe::counters::Counters,
     routing::{PassiveSigns, Routing},
 };
@@ -37,6 +38,8 @@ pub(crate) struct Shared {
     pub(crate) mirrors: Mirrors,
     /// What is counted and belongs to no service.
     pub(crate) counters: Arc<Counters>,
+    /// What is open.
+    pub(crate) rosters: Arc<Rosters>,
     /// What the file says.
     pub(crate) settings: Settings,
 }
@@ -57,6 +60,7 @@ impl Shared {
             pins,
             mirrors,
             counters: Arc::new(Counters::new(config.listeners.keys().cloned())),
+            rosters: Arc::default(),
             settings: Settings {
                 limits: server.limits,
                 trusted_proxies: server.trusted_proxies.clone(),

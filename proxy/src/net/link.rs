@@ -15,7 +15,9 @@ use std::{
 };
 
 use futures_util::task::AtomicWaker;
-use tidegate_core::{ListenerIdx, ServiceIdx, Snapshot, TargetIdx, stats::Worker};
+use tidegate_core::{
+    EndpointIdx, ListenerIdx, ServiceIdx, Snapshot, TargetIdx, deploy::step::Endpoints, stats::Worker,
+};
 use tokio::sync::Notify;
 
 /// How long an unused connection is kept before its first request has named a service.
@@ -51,6 +53,19 @@ pub(crate) struct Running {
     pub(crate) service: ServiceIdx,
     /// Where it is sent.
     pub(crate) target: TargetIdx,
+    /// The endpoint of it.
+    pub(crate) endpoint: EndpointIdx,
+}
+
+impl Running {
+    /// Whether it runs on one of these endpoints.
+    pub(crate) fn is_on(&self, endpoints: &Endpoints) -> bool {
+        let Some(service) = self.snapshot.service(self.service) else { return false };
+        let Some(target) = service.target(self.target) else { return false };
+        let Some(endpoint) = target.endpoints.get(self.endpoint.get()) else { return false };
+        let named = endpoints.get(&service.id).and_then(|targets| targets.get(&target.id));
+        named.is_some_and(|named| named.contains(&endpoint.address))
+    }
 }
 
 const STOP: u8 = 1;

@@ -24,3 +24,4 @@ mod tests;
 
 pub(crate) use bind::{BindError, Sockets};
 pub(crate) use plane::{DataPlane, Phase, start, workers};
+pub(crate) use roster::Rosters;

@@ -5,13 +5,39 @@ use std::{
     sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
 
+use tidegate_core::deploy::step::Endpoints;
 use tokio::sync::Notify;
 
 use super::link::Link;
 
+/// The rosters of all workers.
+#[derive(Debug, Default)]
+pub(crate) struct Rosters(Mutex<Vec<Arc<Roster>>>);
+
+impl Rosters {
+    /// A roster of a new worker.
+    pub(super) fn open(&self) -> Arc<Roster> {
+        let roster = Arc::<Roster>::default();
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).push(Arc::clone(&roster));
+        roster
+    }
+
+    /// Ends what runs on these endpoints.
+    pub(crate) fn cut(&self, endpoints: &Endpoints) {
+        let rosters = self.0.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        for roster in rosters {
+            roster.each(|link| {
+                if link.running().is_some_and(|running| running.is_on(endpoints)) {
+                    link.cut();
+                }
+            });
+        }
+    }
+}
+
 /// The open connections and streams of one worker.
 #[derive(Debug, Default)]
-pub(super) struct Roster {
+pub(crate) struct Roster {
     open: Mutex<Open>,
     emptied: Notify,
 }

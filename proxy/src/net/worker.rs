@@ -95,7 +95,8 @@ async fn serve(setup: Setup) {
     let Setup { worker, doors, shared, caps, kept, mut stop, grace } = setup;
     let (stop_pingora, stopping) = watch::channel(false);
     let lane = crate::lane::lane(&shared);
-    let house = Rc::new(House { worker, shared, lane, roster: Arc::default(), stopping, caps });
+    let roster = shared.rosters.open();
+    let house = Rc::new(House { worker, shared, lane, roster, stopping, caps });
     spawn_local(cutter::run(Arc::clone(&house.shared), Arc::clone(&house.roster)));
     let mut accepting = Vec::with_capacity(doors.len());
     for (door, socket) in doors {
