@@ -3,7 +3,10 @@
 //! Nothing here sleeps to wait for something: [`until`] polls a condition within a deadline.
 
 pub mod client;
+pub mod crowd;
+mod deployments;
 pub mod origin;
+pub mod programs;
 pub mod redis;
 pub mod tidegate;
 pub mod wire;
@@ -11,7 +14,9 @@ pub mod wire;
 use std::{future::Future, time::Duration};
 
 pub use client::{Answer, Client, Sent, get};
+pub use crowd::{Crowd, Outcomes};
 pub use origin::{Behaviour, Origin, Seen};
+pub use programs::Programs;
 pub use redis::{Fault, Program, Redis, Wire};
 pub use tidegate::Tidegate;
 

@@ -46,6 +46,8 @@ pub enum Behaviour {
     Raw(Vec<u8>),
     /// Answers 200 and 500 in turn.
     Alternate,
+    /// Answers 500 to each n-th request, and 200 to the others.
+    FailEvery(usize),
 }
 
 /// A request that an origin saw.
@@ -264,6 +266,10 @@ async fn behave(
         Behaviour::Alternate => {
             let turn = inside.count.load(Relaxed) + inside.probes.load(Relaxed);
             answer(stream, inside, if turn.is_multiple_of(2) { 200 } else { 500 }, name, head_only).await?;
+        }
+        Behaviour::FailEvery(nth) => {
+            let status = if inside.count.load(Relaxed).is_multiple_of(nth) { 500 } else { 200 };
+            answer(stream, inside, status, name, head_only).await?;
         }
         Behaviour::Slow(wait) => {
             tokio::time::sleep(wait).await;
