@@ -28,7 +28,8 @@ pub(crate) fn check(caller: &Caller, spec: &DeploymentSpec, named: &BTreeSet<Str
         return Ok(());
     }
     let detail = "a command may come with a deployment only from a caller with a token, who has the role admin or is on \
-                  this machine: name one of the configuration instead";
+                  this machine: add it to the configuration as [hook.NAME] with argv and name it here, or configure \
+                  tokens in [admin] and send one";
     Err(Problem { errors: brought, ..Kind::Forbidden.because(detail) })
 }
 

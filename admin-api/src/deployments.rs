@@ -42,12 +42,12 @@ pub enum Order {
         /// How its services are released; a template, or with the first members.
         spec: Box<DeploymentSpec>,
     },
-    /// Queue a service in a bracket.
+    /// Queue services in a bracket.
     AddToBracket {
         /// Its name.
         name: String,
-        /// The service and its new version.
-        member: Box<MemberSpec>,
+        /// The services and their new versions.
+        members: Vec<MemberSpec>,
     },
     /// Release a bracket.
     ReleaseBracket {

@@ -15,7 +15,7 @@ use serde::{
     Deserialize,
     de::{DeserializeOwned, IgnoredAny},
 };
-use tidegate_config::{FlagName, IdError, MirrorId, ServiceId, SourceId, TargetId};
+use tidegate_config::{BracketId, FlagName, IdError, MirrorId, ServiceId, SourceId, TargetId};
 use tidegate_core::{Generation, deploy::DeploymentId};
 use utoipa::IntoParams;
 
@@ -42,6 +42,9 @@ pub(crate) struct InTarget(pub(crate) ServiceId, pub(crate) TargetId);
 
 /// The deployment that the path names.
 pub(crate) struct InDeployment(pub(crate) DeploymentId);
+
+/// The bracket that the path names.
+pub(crate) struct InBracket(pub(crate) BracketId);
 
 /// The mirror that the path names, and its service.
 pub(crate) struct InMirror(pub(crate) ServiceId, pub(crate) MirrorId);
@@ -134,6 +137,16 @@ impl<S: Send + Sync> FromRequestParts<S> for InDeployment {
     async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, Problem> {
         let name: String = path(parts, state).await?;
         DeploymentId::parse(&name).map(Self).map_err(|error| Kind::NotFound.because(error.to_string()))
+    }
+}
+
+impl<S: Send + Sync> FromRequestParts<S> for InBracket {
+    type Rejection = Problem;
+
+    async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, Problem> {
+        let name: String = path(parts, state).await?;
+        let bracket = BracketId::parse(&name);
+        bracket.map(Self).map_err(|error| Kind::NotFound.because(format!("there is no bracket {name:?}: {error}")))
     }
 }
 

@@ -142,6 +142,10 @@ id!(
     StageId
 );
 id!(
+    /// A bracket: services that are released together.
+    BracketId
+);
+id!(
     /// Somebody who is told of events.
     SinkId
 );

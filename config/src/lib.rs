@@ -25,7 +25,9 @@ pub use flags::{
     Bucketing, FlagHeader, FlagSource, FlagSpec, FlagType, FlagValue, Flags, RedisAddress, RedisServer, RedisSource,
     RedisTls, SourceSpec, Words, Written,
 };
-pub use ids::{FlagName, HookId, IdError, ListenerId, MirrorId, ServiceId, SinkId, SourceId, StageId, TargetId};
+pub use ids::{
+    BracketId, FlagName, HookId, IdError, ListenerId, MirrorId, ServiceId, SinkId, SourceId, StageId, TargetId,
+};
 pub use matching::{FlagCondition, Match, RouteHost, RouteSpec, RuleSpec, TextMatch};
 pub use parse::{parse, scalar::parse_duration};
 pub use problem::{Problem, Problems};

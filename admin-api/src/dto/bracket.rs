@@ -3,11 +3,21 @@
 use serde::{Deserialize, Serialize};
 use tidegate_core::deploy::{
     spec::MemberSpec,
-    stage::{Bracket, BracketState},
+    stage::{Bracket, BracketState, artifact_name},
 };
 use utoipa::ToSchema;
 
-use crate::dto::{deployment::DeploymentView, time::rfc3339};
+use crate::{
+    dto::{
+        deployment::{DeploymentReply, DeploymentView},
+        plan::PlanView,
+        time::rfc3339,
+    },
+    problem::ProblemPart,
+};
+
+/// Services of a change, at most: as many as a deployment has.
+const MAX_SERVICES: usize = 64;
 
 /// A bracket: services that wait to be released together.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
@@ -59,6 +69,9 @@ pub struct BracketReply {
     /// The deployment that releases it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub release: Option<DeploymentView>,
+    /// In a dry run of the release: its plan.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub plan: Option<PlanView>,
 }
 
 /// Body that gives a bracket up.
@@ -68,6 +81,7 @@ pub struct BracketReply {
 pub struct AbortInput {
     /// Why.
     #[serde(default)]
+    #[schema(min_length = 1, max_length = 1024)]
     pub why: Option<String>,
 }
 
@@ -93,6 +107,10 @@ pub struct TriggerInput {
     /// Its artifact.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub artifact: Option<String>,
+    /// Queue the services in this bracket, to be released together later; it is opened if need be. Absent: they are
+    /// deployed at once, together.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub bracket: Option<String>,
     /// Several services.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schema(max_items = 64)]
@@ -101,17 +119,70 @@ pub struct TriggerInput {
 
 /// A service and its artifact: `{"service", "artifact"}`, or an artifact `service:tag` whose name is the service's.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
-#[serde(untagged)]
+#[serde(untagged, expecting = "write \"service:tag\", or a table with service and artifact")]
 pub enum ArtifactInput {
     /// `foobar-backend:1.2.3`.
     Tagged(String),
     /// Each by itself.
-    Named {
-        /// The service.
-        service: String,
-        /// Its artifact.
-        artifact: String,
-    },
+    Named(NamedArtifact),
+}
+
+/// A service and its artifact.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct NamedArtifact {
+    /// The service.
+    pub service: String,
+    /// Its artifact.
+    pub artifact: String,
+}
+
+/// Answer to a change of configuration: the deployment that it began, or the bracket that it queued services in.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
+#[serde(untagged)]
+pub enum TriggerReply {
+    /// A deployment.
+    Deployment(Box<DeploymentReply>),
+    /// A bracket.
+    Bracket(Box<BracketReply>),
+}
+
+impl TriggerInput {
+    /// The services and their artifacts, the single one first.
+    pub(crate) fn artifacts(&self) -> Result<Vec<(String, String)>, Vec<ProblemPart>> {
+        let single = match (&self.service, &self.artifact) {
+            (Some(service), Some(artifact)) => Some((service.clone(), artifact.clone())),
+            (None, None) => None,
+            (Some(service), None) => {
+                let message = format!("missing: say which artifact service {service} gets");
+                return Err(vec![ProblemPart::new("artifact", message)]);
+            }
+            (None, Some(_)) => return Err(vec![ProblemPart::new("service", "missing: say which service gets it")]),
+        };
+        if self.project.as_ref().is_some_and(|project| project.is_empty() || project.contains('\0')) {
+            return Err(vec![ProblemPart::new("project", "expected a text that is not empty")]);
+        }
+        if self.services.len() > MAX_SERVICES {
+            return Err(vec![ProblemPart::new("services", format!("name at most {MAX_SERVICES} services"))]);
+        }
+        let several = self.services.iter().map(|artifact| match artifact {
+            ArtifactInput::Tagged(artifact) => (artifact_name(artifact).to_owned(), artifact.clone()),
+            ArtifactInput::Named(NamedArtifact { service, artifact }) => (service.clone(), artifact.clone()),
+        });
+        let all: Vec<_> = single.into_iter().chain(several).collect();
+        let first = usize::from(self.service.is_some());
+        let place = |at: usize| match at.checked_sub(first) {
+            None => "artifact".to_owned(),
+            Some(at) => format!("services[{at}]"),
+        };
+        let wrong: Vec<_> = all
+            .iter()
+            .enumerate()
+            .filter(|(_, (_, artifact))| artifact.is_empty() || artifact.contains('\0'))
+            .map(|(at, _)| ProblemPart::new(place(at), "an artifact is a text such as \"name:tag\""))
+            .collect();
+        if wrong.is_empty() { Ok(all) } else { Err(wrong) }
+    }
 }
 
 impl From<&MemberSpec> for QueuedView {

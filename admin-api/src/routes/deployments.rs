@@ -58,10 +58,10 @@ pub(super) struct ListParams {
 pub(super) struct CreateParams {
     /// `true`: only say what would happen, with the plan.
     #[serde(default)]
-    dry_run: bool,
+    pub(super) dry_run: bool,
     /// `true`: begin at once; the same as `"execute": true` in the body.
     #[serde(default)]
-    execute: bool,
+    pub(super) execute: bool,
 }
 
 /// Of which target.
@@ -112,6 +112,7 @@ pub(super) async fn create(
     let begins = document::take_flag(&mut document, "execute")?;
     let spec = spec::parse(&document).map_err(document::problems)?;
     let params = CreateParams { execute: params.execute || begins, ..params };
+    commands::check(&caller, &spec, &app.process.deployments().hook_names())?;
     begin(&app, caller, params, &headers, spec).await
 }
 
@@ -134,10 +135,11 @@ pub(super) async fn zero_downtime(
 ) -> Result<Response, Problem> {
     document::set_strategy(&mut document, "zero-downtime");
     let spec = spec::parse(&document).map_err(document::problems)?;
+    commands::check(&caller, &spec, &app.process.deployments().hook_names())?;
     begin(&app, caller, CreateParams { dry_run, execute: true }, &headers, spec).await
 }
 
-/// Creates a deployment, and answers with where it is.
+/// Creates a deployment whose commands the caller may bring along, and answers with where it is.
 pub(super) async fn begin(
     app: &App,
     caller: Caller,
@@ -145,7 +147,6 @@ pub(super) async fn begin(
     headers: &HeaderMap,
     spec: DeploymentSpec,
 ) -> Result<Response, Problem> {
-    commands::check(&caller, &spec, &app.process.deployments().hook_names())?;
     let conditions = Conditions::of(headers, dry_run)?;
     let key = idempotency_key(headers)?;
     let order = Order::Create { spec: Box::new(spec), execute, key };

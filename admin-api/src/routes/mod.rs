@@ -1,5 +1,6 @@
 //! The calls, in groups by what they are about; and the roles that they need.
 
+mod brackets;
 mod deployments;
 mod events;
 mod explain;
@@ -83,6 +84,8 @@ fn calls() -> OpenApiRouter<App> {
         .routes(routes!(deployments::events))
         .routes(routes!(deployments::metrics))
         .routes(routes!(deployments::list))
+        .routes(routes!(brackets::list))
+        .routes(routes!(brackets::show))
         .routes(routes!(ofrep::one))
         .routes(routes!(ofrep::all));
     let operate = OpenApiRouter::new()
@@ -106,6 +109,11 @@ fn calls() -> OpenApiRouter<App> {
         .routes(routes!(deployments::cancel))
         .routes(routes!(deployments::select_winner))
         .routes(routes!(deployments::conversions))
+        .routes(routes!(brackets::open))
+        .routes(routes!(brackets::add))
+        .routes(routes!(brackets::release))
+        .routes(routes!(brackets::abort))
+        .routes(routes!(brackets::trigger))
         .routes(routes!(flags::set, flags::unset))
         .routes(routes!(flags::put_override, flags::clear_override))
         .routes(routes!(flags::accept))

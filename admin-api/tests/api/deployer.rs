@@ -215,9 +215,9 @@ impl Deployments for Fake {
                     self.decide(dry_run, |engine, world| Ok(engine.open_bracket(name.clone(), *spec, world, now)?))?;
                 Ok(bracket(&engine, &name))
             }
-            Order::AddToBracket { name, member } => {
+            Order::AddToBracket { name, members } => {
                 let engine =
-                    self.decide(dry_run, |engine, world| Ok(engine.add_to_bracket(&name, *member, world, now)?))?;
+                    self.decide(dry_run, |engine, world| Ok(engine.add_to_bracket(&name, members, world, now)?))?;
                 Ok(bracket(&engine, &name))
             }
             Order::ReleaseBracket { name } => {

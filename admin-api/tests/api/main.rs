@@ -7,6 +7,7 @@
     reason = "tests say what they expect and stop when it is not so, also in their helpers"
 )]
 
+mod brackets;
 mod changes;
 mod deployer;
 mod deployments;

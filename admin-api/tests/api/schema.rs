@@ -69,6 +69,13 @@ fn the_document_is_openapi_3_1_and_names_every_call() {
         "post /api/deployments/{id}/cancel".to_owned(),
         "post /api/deployments/{id}/select-winner".to_owned(),
         "post /api/deployments/{id}/conversions".to_owned(),
+        "get /api/brackets".to_owned(),
+        "post /api/brackets".to_owned(),
+        "get /api/brackets/{bracket}".to_owned(),
+        "post /api/brackets/{bracket}/members".to_owned(),
+        "post /api/brackets/{bracket}/release".to_owned(),
+        "post /api/brackets/{bracket}/abort".to_owned(),
+        "post /api/trigger/configuration-change".to_owned(),
         "post /ofrep/v1/evaluate/flags".to_owned(),
         "post /ofrep/v1/evaluate/flags/{flag}".to_owned(),
     ];

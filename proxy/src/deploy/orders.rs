@@ -107,10 +107,12 @@ impl Orders {
     /// An order whose versions have the digests of their files.
     async fn identified(&self, mut order: Order) -> Result<Order, OrderError> {
         let (patterns, members) = match &mut order {
-            Order::Create { spec, .. } => (spec.fingerprint.clone(), spec.members.as_mut_slice()),
-            Order::AddToBracket { name, member } => {
+            Order::Create { spec, .. } | Order::OpenBracket { spec, .. } => {
+                (spec.fingerprint.clone(), spec.members.as_mut_slice())
+            }
+            Order::AddToBracket { name, members } => {
                 let patterns = self.desk.engine().bracket(name).map(|bracket| bracket.spec.fingerprint.clone());
-                (patterns.unwrap_or_default(), std::slice::from_mut(&mut **member))
+                (patterns.unwrap_or_default(), members.as_mut_slice())
             }
             _ => return Ok(order),
         };
@@ -180,8 +182,8 @@ impl Running {
                 let decision = engine.open_bracket(name.clone(), *spec, world, now)?;
                 self.finish(decision, About::Bracket(name), None, dry_run, actor)
             }
-            Order::AddToBracket { name, member } => {
-                let decision = engine.add_to_bracket(&name, *member, world, now)?;
+            Order::AddToBracket { name, members } => {
+                let decision = engine.add_to_bracket(&name, members, world, now)?;
                 self.finish(decision, About::Bracket(name), None, dry_run, actor)
             }
             Order::ReleaseBracket { name } => {
@@ -364,7 +366,7 @@ fn refused(refusal: Refusal) -> OrderError {
 }
 
 fn unknown(service: &ServiceId) -> OrderError {
-    refused(Refusal::Unknown(format!("of service {service}: there is no such service")))
+    refused(Refusal::Unknown(format!("service {service}")))
 }
 
 fn stops(service: &ServiceId) -> OrderError {

@@ -303,7 +303,7 @@ impl Engine {
     ) -> Result<Decision, EngineError> {
         let mut draft = Draft::new(self, world, now);
         if !world.services.contains_key(service) {
-            return Err(Refusal::Unknown(format!("of service {service}")).into());
+            return Err(Refusal::Unknown(format!("service {service}")).into());
         }
         match mark {
             Mark::Bad(note) => draft.note(service, note),
@@ -384,7 +384,7 @@ impl<'a> Draft<'a> {
     }
 
     fn get(&self, id: &DeploymentId) -> Result<Arc<Deployment>, Refusal> {
-        self.engine.deployments.get(id).cloned().ok_or_else(|| Refusal::Unknown(id.to_string()))
+        self.engine.deployments.get(id).cloned().ok_or_else(|| Refusal::Unknown(format!("deployment {id}")))
     }
 
     fn step(&mut self, id: &DeploymentId, input: Input) -> Result<(), Refusal> {

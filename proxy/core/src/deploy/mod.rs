@@ -2,6 +2,7 @@
 //!
 //! Never performs an act: says what is to be written down, then what is to be done, and is told what came of it.
 
+pub mod bracket;
 pub mod cloudevent;
 pub mod diagnose;
 pub mod engine;

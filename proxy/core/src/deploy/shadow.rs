@@ -72,7 +72,7 @@ pub fn assign(service: &ServiceState, to: &TargetId) -> Result<Release, Refusal>
 pub fn may_remove(service: &ServiceState, target: &TargetId) -> Result<(), Refusal> {
     let wanted = &service.wanted;
     if !wanted.targets.contains_key(target) {
-        return Err(Refusal::Unknown(format!("of target {target}")));
+        return Err(Refusal::Unknown(format!("target {target}")));
     }
     let shadows: Vec<_> = wanted.mirrors.values().map(|mirror| mirror.to.as_str()).collect();
     if wanted.stable == *target && wanted.targets.len() > 1 {

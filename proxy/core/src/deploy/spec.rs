@@ -8,7 +8,7 @@ mod value;
 
 use std::{collections::BTreeMap, fmt, time::Duration};
 
-pub use parse::{parse, parse_template};
+pub use parse::{parse, parse_members, parse_open, parse_template};
 pub use read::SpecProblem;
 use serde::{Deserialize, Serialize};
 use tidegate_config::{EndpointSpec, ServiceId, TargetId, Weight};

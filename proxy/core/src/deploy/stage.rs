@@ -97,6 +97,39 @@ pub fn in_stage(stage: &str, name: &str) -> Result<ServiceId, IdError> {
     ServiceId::parse(&format!("{stage}.{name}"))
 }
 
+/// The stage of this name.
+///
+/// # Errors
+/// Which there are.
+pub fn named_stage<'a>(stages: &'a Stages, name: &str) -> Result<&'a Stage, SpecProblem> {
+    let missing = || format!("there is no stage {name}; there is {}", names(stages));
+    match stages.get(name) {
+        Some(stage) => Ok(stage),
+        None if stages.is_empty() => Err(no_stage(&format!("there is no stage {name}"))),
+        None => Err(SpecProblem { path: "stage".into(), message: missing() }),
+    }
+}
+
+fn no_stage(what: &str) -> SpecProblem {
+    let message = format!("{what}: the configuration has no stages, add some as [stage.NAME]");
+    SpecProblem { path: "stage".into(), message }
+}
+
+fn names(stages: &Stages) -> String {
+    stages.keys().cloned().collect::<Vec<_>>().join(", ")
+}
+
+/// The tag of an artifact `name:tag`, which is what people call the version. The port of a registry is none.
+fn tag(artifact: &str) -> Option<&str> {
+    artifact.rsplit_once(':').map(|(_, tag)| tag).filter(|tag| !tag.is_empty() && !tag.contains('/'))
+}
+
+/// The name of an artifact `name:tag`, without its registry.
+pub fn artifact_name(artifact: &str) -> &str {
+    let name = tag(artifact).and_then(|tag| artifact.strip_suffix(tag)?.strip_suffix(':')).unwrap_or(artifact);
+    name.rsplit_once('/').map_or(name, |(_, name)| name)
+}
+
 /// The deployment that brings artifacts to a stage; without a stage, to the first one.
 ///
 /// # Errors
@@ -108,27 +141,28 @@ pub fn trigger(
     artifacts: &[(String, String)],
 ) -> Result<DeploymentSpec, Vec<SpecProblem>> {
     let problem = |key: &str, message: String| vec![SpecProblem { path: key.into(), message }];
-    let known = || stages.keys().cloned().collect::<Vec<_>>().join(", ");
     let is_next = |name: &String| stages.values().any(|stage| stage.next.as_ref() == Some(name));
     let mut firsts = stages.keys().filter(|name| !is_next(name));
     let name = match (stage, firsts.next(), firsts.next()) {
         (Some(stage), _, _) => stage.to_owned(),
         (None, Some(only), None) => only.clone(),
-        (None, _, _) => return Err(problem("stage", format!("say which stage: {}", known()))),
+        (None, None, _) => return Err(vec![no_stage("say which")]),
+        (None, _, _) => return Err(problem("stage", format!("say which stage: {}", names(stages)))),
     };
-    let Some(stage) = stages.get(&name) else {
-        return Err(problem("stage", format!("there is no stage {name}; there is {}", known())));
-    };
+    let stage = named_stage(stages, &name).map_err(|why| vec![why])?;
     let mut spec = stage.template.clone();
     spec.project = project.map(str::to_owned).or(spec.project);
     let mut problems = Vec::new();
     for (at, (service, artifact)) in artifacts.iter().enumerate() {
         match in_stage(&name, service) {
             Ok(id) if spec.members.iter().any(|member| member.service == id) => {
-                problems.extend(problem(&format!("service[{at}]"), format!("{service} is named twice")));
+                problems.extend(problem(&format!("services[{at}]"), format!("{service} is named twice")));
             }
-            Ok(service) => spec.members.push(member(service, Some(artifact.clone()))),
-            Err(why) => problems.extend(problem(&format!("service[{at}]"), why.to_string())),
+            Ok(service) => {
+                let version = tag(artifact).map(str::to_owned);
+                spec.members.push(MemberSpec { version, ..member(service, Some(artifact.clone())) });
+            }
+            Err(why) => problems.extend(problem(&format!("services[{at}]"), why.to_string())),
         }
     }
     if artifacts.is_empty() {
@@ -241,7 +275,7 @@ impl Bracket {
         Ok(self.spec.clone())
     }
 
-    /// Gives it up. What is being released is rolled back by its deployment.
+    /// Gives it up.
     ///
     /// # Errors
     /// When it is no longer open.

@@ -6,7 +6,7 @@ use super::{Create, Decision, Draft, Engine, EngineError, World};
 use crate::{
     deploy::{
         ids::DeploymentId,
-        machine::{Deployment, Input, Refusal, State, Write},
+        machine::{Command, Deployment, Input, Refusal, State, Write},
         spec::{DeploymentSpec, MemberSpec},
         stage::{Bracket, BracketState, Promotion, promotion},
     },
@@ -48,20 +48,22 @@ impl Engine {
         Ok(draft.finish())
     }
 
-    /// Queues a service in a bracket.
+    /// Queues services in a bracket.
     ///
     /// # Errors
-    /// When the bracket does not exist or is not open.
+    /// When the bracket does not exist, is not open, or has no room for all of them; then it has none of them.
     pub fn add_to_bracket(
         &self,
         name: &str,
-        member: MemberSpec,
+        members: Vec<MemberSpec>,
         world: World<'_>,
         now: Moment,
     ) -> Result<Decision, EngineError> {
         let mut draft = Draft::new(self, world, now);
         let mut bracket = draft.bracket(name)?;
-        bracket.add(member)?;
+        for member in members {
+            bracket.add(member)?;
+        }
         draft.put_bracket(bracket);
         Ok(draft.finish())
     }
@@ -86,13 +88,19 @@ impl Engine {
         Ok(draft.finish())
     }
 
-    /// Gives a bracket up.
+    /// Gives a bracket up; one that is being released is taken back by its deployment.
     ///
     /// # Errors
     /// When it does not exist, or is released already.
     pub fn abort_bracket(&self, name: &str, why: &str, world: World<'_>, now: Moment) -> Result<Decision, EngineError> {
         let mut draft = Draft::new(self, world, now);
         let mut bracket = draft.bracket(name)?;
+        if let BracketState::Releasing { deployment } = &bracket.state {
+            let begun = draft.get(deployment)?.is_active();
+            let command = if begun { Command::Rollback } else { Command::Cancel };
+            draft.step(deployment, Input::Command(command))?;
+            return Ok(draft.finish());
+        }
         bracket.abort(why)?;
         draft.put_bracket(bracket);
         Ok(draft.finish())
@@ -102,7 +110,7 @@ impl Engine {
 impl Draft<'_> {
     fn bracket(&self, name: &str) -> Result<Bracket, Refusal> {
         let bracket = self.engine.brackets.get(name).map(|bracket| Bracket::clone(bracket));
-        bracket.ok_or_else(|| Refusal::Unknown(format!("of bracket {name}")))
+        bracket.ok_or_else(|| Refusal::Unknown(format!("bracket {name}")))
     }
 
     fn put_bracket(&mut self, bracket: Bracket) {

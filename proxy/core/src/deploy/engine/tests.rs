@@ -332,7 +332,8 @@ fn a_bracket_collects_services_and_releases_all_or_none() {
     for (name, version) in [("web", "1"), ("shop", "2"), ("web", "2")] {
         let json = format!(r#"{{"service":"{name}","to":"blue","version":"{version}"}}"#);
         let member = spec_of(&json).members[0].clone();
-        let decision = bench.ask(|engine, world, now| engine.add_to_bracket("spring", member, world, now)).unwrap();
+        let decision =
+            bench.ask(|engine, world, now| engine.add_to_bracket("spring", vec![member], world, now)).unwrap();
         bench.take(decision);
     }
     bench.verdict = Verdict::Running;
@@ -341,7 +342,8 @@ fn a_bracket_collects_services_and_releases_all_or_none() {
     assert_eq!((bench.split("web"), bench.split("shop")), ("blue 100 %".into(), "blue 100 %".into()));
     assert_eq!(bench.engine.bracket("spring").unwrap().state, BracketState::Releasing { deployment: id(1) });
     assert_eq!(bench.engine.get(&id(1)).unwrap().plan.members[0].version.name, "2", "the newer one");
-    bench.command(1, Command::Rollback).unwrap();
+    let decision = bench.ask(|engine, world, now| engine.abort_bracket("spring", "no", world, now)).unwrap();
+    bench.take(decision);
     assert_eq!((bench.split("web"), bench.split("shop")), ("green 100 %".into(), "green 100 %".into()));
     bench.restart();
     assert!(matches!(bench.engine.bracket("spring").unwrap().state, BracketState::Aborted { .. }));
@@ -385,6 +387,7 @@ fn what_succeeds_in_a_stage_goes_to_the_next() {
     bench.take(decision);
     bench.try_execute(1).unwrap();
     assert_eq!(bench.state(1), "succeeded");
+    assert_eq!(bench.engine.get(&id(1)).unwrap().plan.members[0].version.name, "0.22.3", "the tag is the version");
     let next = bench.engine.get(&DeploymentId::parse("dep-1n").unwrap()).unwrap();
     assert_eq!(next.spec.members[0].service, service("production.web"));
     assert_eq!(next.spec.members[0].image.as_deref(), Some("web:0.22.3"));
@@ -405,7 +408,10 @@ fn stages_that_make_no_sense_are_refused() {
     assert_eq!(refused(None, &artifacts), "stage: say which stage: dev, hardening, production");
     assert_eq!(refused(Some("dev"), &[]), "service: name at least one service and its artifact");
     let twice = [artifacts[0].clone(), artifacts[0].clone()];
-    assert_eq!(refused(Some("dev"), &twice), "service[1]: web is named twice");
+    assert_eq!(refused(Some("dev"), &twice), "services[1]: web is named twice");
+
+    let none = trigger(&Stages::new(), None, None, &artifacts).unwrap_err()[0].to_string();
+    assert!(none.ends_with("the configuration has no stages, add some as [stage.NAME]"), "{none}");
 
     let problems = stage("a", r#"{"auto_promote":true,"stage":"b","service":"web","strategy":"no"}"#).unwrap_err();
     let begins = [

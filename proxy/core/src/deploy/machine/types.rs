@@ -583,8 +583,8 @@ pub enum Refusal {
     /// It is wrong in itself.
     #[error("{0}")]
     Invalid(String),
-    /// There is no such deployment.
-    #[error("there is no deployment {0}")]
+    /// There is no such thing: its kind and its name.
+    #[error("there is no {0}")]
     Unknown(String),
 }
 

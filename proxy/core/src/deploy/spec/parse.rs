@@ -3,7 +3,10 @@
 //! Durations are texts with a unit. The keys that came with the commands of Hivemind (`interval`, `duration`,
 //! `batch_delay` and those that end in `_timeout`) also take a bare number, which means seconds, as there.
 
-use std::{collections::BTreeSet, time::Duration};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    time::Duration,
+};
 
 use tidegate_config::{EndpointAddress, EndpointSpec, ServiceId, TargetId, Weight};
 
@@ -47,6 +50,10 @@ const STRATEGY_KEYS: [&str; 16] = [
     "mirror",
     "step",
 ];
+/// Keys of the only service of a deployment.
+const SINGLE: [&str; 8] = ["service", "app_name", "to", "target", "version", "image", "artifact", "endpoints"];
+/// Keys of several services.
+const LISTED: [&str; 2] = ["member", "members"];
 /// Most members, variants and steps: more are a mistake.
 const MAX_LIST: usize = 64;
 /// How long a new version may take to become healthy.
@@ -98,10 +105,41 @@ pub fn parse_template(document: &Value) -> Result<DeploymentSpec, Vec<SpecProble
     outcome(spec, report)
 }
 
-fn outcome(spec: Option<DeploymentSpec>, report: Report) -> Result<DeploymentSpec, Vec<SpecProblem>> {
+/// Reads a deployment whose services may still be unknown: if the document names any, it must be whole.
+///
+/// # Errors
+/// Everything that is wrong with it.
+pub fn parse_open(document: &Value) -> Result<DeploymentSpec, Vec<SpecProblem>> {
+    let named = |entries: &BTreeMap<String, Value>| {
+        let own = |key: &String| SINGLE.iter().chain(&LISTED).any(|known| *known == key.replace('-', "_"));
+        entries.iter().any(|(key, value)| own(key) && *value != Value::Null)
+    };
+    match document {
+        Value::Table(entries) if named(entries) => parse(document),
+        _ => parse_template(document),
+    }
+}
+
+/// Reads services and their new versions, and nothing else: one in the keys of the document itself, or several in
+/// `member`.
+///
+/// # Errors
+/// Everything that is wrong with them.
+pub fn parse_members(document: &Value) -> Result<Vec<MemberSpec>, Vec<SpecProblem>> {
+    let report = Report::default();
+    let root = Node { report: &report, path: String::new(), value: document };
+    let read = root.table().and_then(|table| {
+        let read = members(&table, None);
+        table.finish(|_| None);
+        read
+    });
+    outcome(read, report)
+}
+
+fn outcome<T>(read: Option<T>, report: Report) -> Result<T, Vec<SpecProblem>> {
     let problems = report.finish();
-    match spec {
-        Some(spec) if problems.is_empty() => Ok(spec),
+    match read {
+        Some(read) if problems.is_empty() => Ok(read),
         _ => Err(problems),
     }
 }
@@ -148,8 +186,10 @@ fn deployment(
 fn strategy(t: &Table<'_>) -> (Option<Strategy>, &'static str) {
     let Some(node) = t.node(&["strategy"]) else { return (Some(Strategy::Recreate), "recreate") };
     let Some(text) = node.text() else { return (None, "") };
+    // Tasks of Keptn are called `deploy_direct` and `deploy_blue_green`.
+    let dashed = text.strip_prefix("deploy_").unwrap_or(text).replace('_', "-");
     // `direct` is Keptn's word for a deployment in place; `ab` and `rolling` are how people say it.
-    let meant = match text {
+    let meant = match dashed.as_str() {
         "direct" => "recreate",
         "ab" | "a-b" => "ab-testing",
         "rolling" => "rolling-update",
@@ -388,12 +428,11 @@ fn required<'a, T>(t: &Table<'a>, key: &str, read: impl FnOnce(Node<'a>) -> Opti
 
 /// Several services in `member`, or one in the keys of the document itself.
 fn members(t: &Table<'_>, strategy: Option<&Strategy>) -> Option<Vec<MemberSpec>> {
-    let single = ["service", "app_name", "to", "target", "version", "image", "endpoints"];
     let variants = matches!(strategy, Some(Strategy::AbTesting { .. }));
-    let Some(node) = t.node(&["member", "members"]) else {
+    let Some(node) = t.node(&LISTED) else {
         return member(t, variants).map(|member| vec![member]);
     };
-    for key in single {
+    for key in SINGLE {
         if t.node(&[key]).is_some() {
             t.refuse(key, "the services are given as members: say it there");
         }
