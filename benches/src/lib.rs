@@ -185,6 +185,7 @@ pub fn state(services: impl IntoIterator<Item = ServiceSpec>) -> State {
         generation: Generation(1),
         listeners: [id("public")].into(),
         services: services.into_iter().enumerate().map(service).collect(),
+        offers: Arc::default(),
         flags: Arc::default(),
     }
 }

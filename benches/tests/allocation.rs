@@ -28,6 +28,22 @@ fn requests() -> Vec<Request> {
 }
 
 #[test]
+fn paths_that_name_a_service_or_look_like_it_allocate_nothing() {
+    let mut state = state([one()]);
+    state.offers = [tidegate_core::state::ListenerOffer { service_paths: true }].into();
+    let snapshot = compile(&Arc::new(state), None, 2);
+    let paths = ["/services/service-0/x", "/services/service-0_green/x", "/services/nobody_x_y/", "/products/42"];
+    for (path, strips) in paths.into_iter().zip([true, true, false, false]) {
+        let request = Request::new("www.example.com", path);
+        let head = request.head();
+        let mut plan = None;
+        let counted = allocation_counter::measure(|| plan = Some(decide(&snapshot, &head, draw(1))));
+        let Some(Plan::Forward(forward)) = plan else { panic!("{plan:?} for {path}") };
+        assert_eq!((forward.strip > 0, counted.count_total), (strips, 0), "{path}");
+    }
+}
+
+#[test]
 fn counter_counts() {
     assert_eq!(allocation_counter::measure(|| drop(std::hint::black_box(Box::new(1)))).count_total, 1);
 }

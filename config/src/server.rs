@@ -169,6 +169,8 @@ pub struct Listener {
     pub tls: Option<Tls>,
     /// Whether HTTP/2 in clear text with prior knowledge is accepted.
     pub h2c: bool,
+    /// Whether `/services/<service>/` and `/services/<service>_<target>/` lead to every service that it carries.
+    pub service_paths: bool,
 }
 
 /// A certificate and its key, PEM files.

@@ -79,6 +79,13 @@ impl Tidegate {
         this
     }
 
+    /// Starts with keys added to `[listener.public]`, and waits until every endpoint has a verdict.
+    pub async fn start_with_listener(listener: &str, services: &str) -> Self {
+        let this = Self::start_exactly(&format!("{PREAMBLE}{LISTENER}{listener}\n{services}"), &[]).await;
+        this.settled().await;
+        this
+    }
+
     /// Starts with lines added to `[admin]` and variables in the environment.
     pub async fn start_with_admin(admin: &str, services: &str, environment: &[(&str, &str)]) -> Self {
         Self::start_exactly(&format!("{PREAMBLE}{admin}\n{LISTENER}{services}"), environment).await
@@ -135,6 +142,16 @@ impl Tidegate {
     /// Where clients connect.
     pub fn public(&self) -> SocketAddr {
         self.public
+    }
+
+    /// Where clients of another listener connect.
+    pub fn listener(&self, name: &str) -> SocketAddr {
+        let lines = self.log.lock().unwrap();
+        let address = |line: &String| {
+            let fields = serde_json::from_str::<Value>(line).ok()?.get("fields")?.clone();
+            (fields["message"] == "listening" && fields["listener"] == name).then(|| fields["address"].clone())
+        };
+        lines.iter().find_map(address).and_then(|address| address.as_str()?.parse().ok()).unwrap()
     }
 
     /// Where the admin API is.

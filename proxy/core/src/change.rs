@@ -32,7 +32,7 @@ use crate::{
     event::Event,
     flags::{FlagState, SavedFlags, SourceReport},
     health::Health,
-    state::{Moment, SavedService, ServiceState, State},
+    state::{ListenerOffer, Moment, SavedService, ServiceState, State},
 };
 
 /// A change of the state.
@@ -338,6 +338,8 @@ struct Draft {
     gone: Vec<ServiceId>,
     /// Flags, if they were read anew.
     flags: Option<FlagState>,
+    /// What listeners offer, if that was read anew.
+    offers: Option<Arc<[ListenerOffer]>>,
     /// What happened.
     events: Vec<Event>,
 }
@@ -359,6 +361,10 @@ impl Draft {
         }
         if let Some(flags) = self.flags.filter(|flags| *flags != *state.flags) {
             next.flags = Arc::new(flags);
+            changed = true;
+        }
+        if let Some(offers) = self.offers.filter(|offers| *offers != state.offers) {
+            next.offers = offers;
             changed = true;
         }
         if !changed {

@@ -15,7 +15,7 @@ use crate::{
     rules::Rule,
     sequence::SplitTable,
     snapshot::{Endpoint, Mirror, Service, Snapshot, Target, TargetIdx},
-    state::{Hold, ServiceState, State},
+    state::{Hold, ListenerOffer, ServiceState, State},
     stats::{EndpointStats, MirrorStats, ServiceStats, TargetStats},
 };
 
@@ -52,7 +52,8 @@ pub fn compile(state: &Arc<State>, previous: Option<&Snapshot>, workers: usize) 
         Some(previous) if same_routes => Arc::clone(&previous.router),
         _ => Arc::new(router(state)),
     };
-    Snapshot { generation: state.generation, state: Arc::clone(state), router, services, flags }
+    let offers = state.offers.iter().any(|offer| *offer != ListenerOffer::default()).then(|| Arc::clone(&state.offers));
+    Snapshot { generation: state.generation, state: Arc::clone(state), router, services, flags, offers }
 }
 
 fn router(state: &State) -> Router {

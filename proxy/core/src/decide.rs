@@ -2,15 +2,17 @@
 //!
 //! Order: service by host and path, then pin, rules, split; target first, availability second; then one endpoint.
 
+pub mod find;
+
 use std::sync::atomic::AtomicU32;
 
 use http::HeaderName;
 use tidegate_config::Sticky;
 
+use self::find::{Aim, Way, find_watched};
 use crate::{
     flags::Subject,
     hash::{bucket, number},
-    host::{self, HOST_BUFFER},
     path::RequestPath,
     pool::choose,
     reject::Reject,
@@ -66,7 +68,7 @@ pub struct Forward {
     pub visitor: Visitor,
     /// Mirrors that copy it: bit n for mirror n (services have at most 32).
     pub mirrors: u32,
-    /// Bytes of the path that are taken off before it is forwarded (routes with `strip`). What remains is empty, which
+    /// Bytes of the path that are taken off before it is forwarded (routes with `strip`, paths that name a service). What remains is empty, which
     /// means `/`, or begins with exactly one slash.
     pub strip: usize,
 }
@@ -82,6 +84,29 @@ pub enum Reason {
     Split,
     /// A failover.
     Failover,
+    /// The path names the target.
+    Path,
+}
+
+impl Reason {
+    /// Its name in logs.
+    pub fn label(self) -> &'static str {
+        match self {
+            Self::Pin => "pin",
+            Self::Rule(_) => "rule",
+            Self::Split => "split",
+            Self::Failover => "failover",
+            Self::Path => "path",
+        }
+    }
+
+    /// Whether it means one target, so that no other may answer and nobody gets a copy.
+    pub(crate) fn binds(self) -> bool {
+        match self {
+            Self::Path => true,
+            Self::Pin | Self::Rule(_) | Self::Split | Self::Failover => false,
+        }
+    }
 }
 
 /// Who a sticky decision is about.
@@ -117,6 +142,8 @@ pub(crate) trait Watcher {
     fn number(&mut self, number: Number);
     /// The route that was found.
     fn found(&mut self, found: Found);
+    /// The service that the request names, and how.
+    fn named(&mut self, service: ServiceIdx, how: impl FnOnce() -> String);
     /// The next number of a sequence.
     fn next(&mut self, sequence: &AtomicU32) -> u16;
 }
@@ -149,6 +176,8 @@ impl Watcher for Unwatched {
     #[inline]
     fn found(&mut self, _: Found) {}
     #[inline]
+    fn named(&mut self, _: ServiceIdx, _: impl FnOnce() -> String) {}
+    #[inline]
     fn next(&mut self, sequence: &AtomicU32) -> u16 {
         sequence::advance(sequence)
     }
@@ -160,11 +189,11 @@ pub(crate) fn decide_watched(
     draw: Draw,
     watcher: &mut impl Watcher,
 ) -> Plan {
-    let (found, path) = match find(snapshot, head, watcher) {
-        Ok(found) => found,
+    let Way { service: at, path, strip, aim, .. } = match find_watched(snapshot, head, watcher) {
+        Ok(way) => way,
         Err(reject) => return Plan::Reject(reject),
     };
-    let Some(service) = snapshot.service(found.service) else { return Plan::Reject(Reject::NoRoute) };
+    let Some(service) = snapshot.service(at) else { return Plan::Reject(Reject::NoRoute) };
     let mut decision = Decision {
         service,
         head,
@@ -173,46 +202,27 @@ pub(crate) fn decide_watched(
         number: None,
         watcher,
     };
-    let choice = decision.choose(&path);
+    let choice = match aim {
+        Aim::Service => decision.choose(&path),
+        Aim::Only(target, reason) => Choice { target, reason },
+    };
     let Some((placed, endpoint)) = decision.place(choice) else {
-        return decision.nowhere(choice.target, found.service);
+        return decision.nowhere(choice, at);
     };
     let forward = Forward {
-        service: found.service,
+        service: at,
         chosen: choice.target,
         target: placed.target,
         endpoint,
         reason: placed.reason,
-        mirrors: decision.mirrors(placed.target),
+        mirrors: if placed.reason.binds() { 0 } else { decision.mirrors(placed.target) },
         visitor: decision.key.map_or(Visitor::None, |key| key.visitor()),
-        strip: path.strip(found.strip.into()),
+        strip,
     };
     if decision.is_hasty(choice, placed) {
-        return Plan::Wait { service: found.service, instead: Some(forward) };
+        return Plan::Wait { service: at, instead: Some(forward) };
     }
     Plan::Forward(forward)
-}
-
-fn find<'a>(
-    snapshot: &Snapshot,
-    head: &RequestHead<'a>,
-    watcher: &mut impl Watcher,
-) -> Result<(Found, RequestPath<'a>), Reject> {
-    let mut buffer = HOST_BUFFER;
-    let host = host::canonical(head.host, &mut buffer).map_err(|host::BadHost| {
-        watcher.note(|| format!("the host {:?} is malformed", head.host));
-        Reject::BadHost
-    })?;
-    let path = RequestPath::parse(head.path).map_err(|crate::path::BadPath| {
-        watcher.note(|| format!("the path {:?} cannot be routed safely", head.path));
-        Reject::BadPath
-    })?;
-    let Some(found) = snapshot.router.find(head.listener, host, &path) else {
-        watcher.note(|| format!("no service has a route for host {host} and path {}", path.canonical()));
-        return Err(Reject::NoRoute);
-    };
-    watcher.found(found);
-    Ok((found, path))
 }
 
 /// The visitor of a sticky service.
@@ -371,12 +381,15 @@ impl<'a, W: Watcher> Decision<'a, W> {
             return Some((choice, endpoint));
         }
         self.watcher.note(|| format!("target {} has no available endpoint", name(service, choice.target)));
+        if choice.reason.binds() {
+            return None;
+        }
         let failover = |target| Choice { target, reason: Reason::Failover };
         let stable = Choice { target: service.stable, reason: choice.reason };
         let moved = match choice.reason {
             Reason::Pin | Reason::Rule(_) => self.overlay(),
             // The overlay has had its say.
-            Reason::Split | Reason::Failover => None,
+            Reason::Split | Reason::Failover | Reason::Path => None,
         };
         let resorts = [
             moved.map(failover),
@@ -412,10 +425,11 @@ impl<'a, W: Watcher> Decision<'a, W> {
     }
 
     /// Nothing is available: is that for good?
-    fn nowhere(&mut self, chosen: TargetIdx, at: ServiceIdx) -> Plan {
+    fn nowhere(&mut self, choice: Choice, at: ServiceIdx) -> Plan {
         let service = self.service;
-        let resorts = [Some(chosen), Some(service.stable), service.fallback, service.overlay.map(|(to, _)| to)];
-        if resorts.into_iter().flatten().filter_map(|target| service.target(target)).any(|target| target.pending) {
+        let others = [Some(service.stable), service.fallback, service.overlay.map(|(to, _)| to)];
+        let others = others.into_iter().flatten().filter(|_| !choice.reason.binds());
+        if others.chain([choice.target]).filter_map(|target| service.target(target)).any(|target| target.pending) {
             self.watcher.note(|| "endpoints have no verdict yet: it waits for the first one".into());
             return Plan::Wait { service: at, instead: None };
         }

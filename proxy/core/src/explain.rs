@@ -9,7 +9,7 @@ use crate::{
     request::RequestHead,
     route::Found,
     sequence,
-    snapshot::{Service, Snapshot},
+    snapshot::{Service, ServiceIdx, Snapshot},
 };
 
 /// A decision, and every reason for it.
@@ -17,7 +17,7 @@ use crate::{
 pub struct Explanation {
     /// The service, if a route was found.
     pub service: Option<ServiceId>,
-    /// The route.
+    /// The route; `None` also when the request names its service.
     pub route: Option<RouteSpec>,
     /// Every reason, in the order in which it counted.
     pub steps: Vec<String>,
@@ -35,10 +35,10 @@ pub struct Explanation {
 
 /// Decides on a request without any effect, and says why.
 pub fn explain(snapshot: &Snapshot, head: &RequestHead<'_>, draw: Draw) -> Explanation {
-    let mut notes = Notes { snapshot, steps: Vec::new(), found: None, number: None };
+    let mut notes = Notes { snapshot, steps: Vec::new(), service: None, route: None, number: None };
     let plan = decide_watched(snapshot, head, draw, &mut notes);
-    let Notes { steps, found, number, .. } = notes;
-    let service = found.and_then(|found| snapshot.service(found.service));
+    let Notes { steps, service, route, number, .. } = notes;
+    let service = service.and_then(|service| snapshot.service(service));
     let forward = match &plan {
         Plan::Forward(forward) => Some(forward),
         Plan::Wait { .. } | Plan::Reject(_) => None,
@@ -49,7 +49,7 @@ pub fn explain(snapshot: &Snapshot, head: &RequestHead<'_>, draw: Draw) -> Expla
     let mirrors = service.into_iter().flat_map(|service| &service.mirrors).zip(0..);
     Explanation {
         service: service.map(|service| service.id.clone()),
-        route: found.zip(service).and_then(|(found, service)| service.spec.routes.get(found.route as usize).cloned()),
+        route: route.zip(service).and_then(|(route, service)| service.spec.routes.get(route as usize).cloned()),
         steps,
         number,
         target: target.map(|target| target.id.clone()),
@@ -65,7 +65,8 @@ pub fn explain(snapshot: &Snapshot, head: &RequestHead<'_>, draw: Draw) -> Expla
 struct Notes<'a> {
     snapshot: &'a Snapshot,
     steps: Vec<String>,
-    found: Option<Found>,
+    service: Option<ServiceIdx>,
+    route: Option<u32>,
     number: Option<Number>,
 }
 
@@ -86,7 +87,12 @@ impl Watcher for Notes<'_> {
         let name =
             |service: &std::sync::Arc<Service>| format!("route {} of service {} matches", found.route, service.id);
         self.steps.extend(self.snapshot.service(found.service).map(name));
-        self.found = Some(found);
+        (self.service, self.route) = (Some(found.service), Some(found.route));
+    }
+
+    fn named(&mut self, service: ServiceIdx, how: impl FnOnce() -> String) {
+        self.steps.push(how());
+        self.service = Some(service);
     }
 
     fn next(&mut self, sequence: &AtomicU32) -> u16 {

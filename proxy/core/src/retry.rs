@@ -113,7 +113,9 @@ fn elsewhere(
     draw: Draw,
 ) -> Option<(TargetIdx, EndpointIdx)> {
     let first = tried.first().map_or(forward.target, |(target, _)| *target);
-    let resorts = [Some(first), Some(service.stable), service.fallback, service.overlay.map(|(to, _)| to)];
+    let others = [Some(service.stable), service.fallback, service.overlay.map(|(to, _)| to)];
+    let [stable, fallback, overlay] = if forward.reason.binds() { [None; 3] } else { others };
+    let resorts = [Some(first), stable, fallback, overlay];
     let untouched = |target: TargetIdx| !tried.iter().any(|(other, _)| *other == target);
     // One more attempt on the target; after that, targets that nothing is known against come first.
     let first_retry = tried.len() <= 1;

@@ -19,7 +19,7 @@ use crate::{
     route::Router,
     rules::Rule,
     sequence::SplitTable,
-    state::{Generation, State},
+    state::{Generation, ListenerOffer, State},
     stats::{EndpointStats, MirrorStats, ServiceStats, Sharded, TargetStats},
 };
 
@@ -72,9 +72,16 @@ pub struct Snapshot {
     pub services: Vec<Arc<Service>>,
     /// The flags.
     pub flags: Arc<FlagTable>,
+    /// What listeners offer beside routes, by their position; `None`: none of them offers anything.
+    pub offers: Option<Arc<[ListenerOffer]>>,
 }
 
 impl Snapshot {
+    /// What a listener offers beside routes.
+    pub fn offer(&self, listener: ListenerIdx) -> Option<&ListenerOffer> {
+        self.offers.as_ref()?.get(listener.get())
+    }
+
     /// The service at an index of this snapshot.
     pub fn service(&self, idx: ServiceIdx) -> Option<&Arc<Service>> {
         self.services.get(idx.get())

@@ -71,6 +71,8 @@ pub struct State {
     pub generation: Generation,
     /// The listeners that exist, in the order of their [`ListenerIdx`](crate::ListenerIdx).
     pub listeners: Arc<[ListenerId]>,
+    /// What each of them offers beside routes.
+    pub offers: Arc<[ListenerOffer]>,
     /// The services. Unchanged ones are shared between states, which is how `compile` knows what to reuse.
     pub services: BTreeMap<ServiceId, Arc<ServiceState>>,
     /// What is known of flags. Shared while it is the same.
@@ -98,9 +100,24 @@ impl State {
         }
         let generation = saved.map_or(Generation(1), |saved| saved.generation.after_restart());
         let listeners = config.listeners.keys().cloned().collect();
+        let offers = ListenerOffer::all(config);
         let (flags, mut found) = FlagState::load(&config.flags, saved.map(|saved| &saved.flags));
         differences.append(&mut found);
-        (Self { generation, listeners, services, flags: Arc::new(flags) }, differences)
+        (Self { generation, listeners, offers, services, flags: Arc::new(flags) }, differences)
+    }
+}
+
+/// What a listener offers beside the routes of its services.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct ListenerOffer {
+    /// Whether `/services/<service>/` and `/services/<service>_<target>/` lead to every service that it carries.
+    pub service_paths: bool,
+}
+
+impl ListenerOffer {
+    /// What the listeners of a file offer, in their order.
+    pub(crate) fn all(config: &Config) -> Arc<[Self]> {
+        config.listeners.values().map(|listener| Self { service_paths: listener.service_paths }).collect()
     }
 }
 

@@ -67,6 +67,7 @@ impl Scene {
                 generation: Generation(1),
                 listeners: [id("public")].into(),
                 services: BTreeMap::from([(id("web"), Arc::new(service))]),
+                offers: Arc::default(),
                 flags: Arc::default(),
             },
         }

@@ -79,7 +79,7 @@ pub(super) fn request_head(
     {
         head.insert_header(header::HOST, host_of(endpoint))?;
     }
-    headers::set_target(head, route.forward.strip);
+    headers::set_target(head, route.forward.strip)?;
     if route.snapshot.flags.sends_headers() {
         tell_flags(original, head, host.unwrap_or_default(), client, route, shared)?;
     }

@@ -146,6 +146,7 @@ fn log(session: &Session, ctx: &Ctx, status: Option<StatusCode>, elapsed: Durati
         reject: ctx.reject.map(tidegate_core::Reject::label),
         service: ctx.service().map(|service| service.id.as_str()),
         target: route.and_then(Route::target).map(|target| target.id.as_str()),
+        reason: route.map(|route| route.forward.reason.label()),
         endpoint: route.and_then(Route::endpoint).map(|endpoint| &endpoint.address),
         attempts: ctx.tried.len() + usize::from(!matches!(ctx.attempt, AttemptState::None | AttemptState::Failed(_))),
         received: session.as_downstream().body_bytes_read(),

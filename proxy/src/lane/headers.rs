@@ -20,6 +20,8 @@ use crate::net::link::Security;
 const FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
 const FORWARDED_PROTO: HeaderName = HeaderName::from_static("x-forwarded-proto");
 const FORWARDED_HOST: HeaderName = HeaderName::from_static("x-forwarded-host");
+/// What was taken off the path, so that an application can write links that lead back through us.
+const FORWARDED_PREFIX: HeaderName = HeaderName::from_static("x-forwarded-prefix");
 const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 const GENERATION: HeaderName = HeaderName::from_static("x-tidegate-generation");
 
@@ -170,8 +172,18 @@ fn forwarded_element(origin: &Origin<'_>, proto: &str) -> String {
     format!("for={client};host=\"{}\";proto={proto}", origin.host)
 }
 
-/// Makes the request's target what the endpoint is to see: origin form, without a stripped prefix.
-pub(super) fn set_target(head: &mut RequestHeader, strip: usize) {
+/// Makes the request's target what the endpoint is to see: origin form, without a stripped prefix, of which a header
+/// tells. A proxy before us that is believed may have stripped one itself: its header stays, before ours.
+pub(super) fn set_target(head: &mut RequestHeader, strip: usize) -> Result<()> {
+    let prefix = head.uri.path().get(..strip).unwrap_or_default().trim_end_matches('/');
+    if let Some(value) = HeaderValue::from_bytes(prefix.as_bytes()).ok().filter(|prefix| !prefix.is_empty()) {
+        head.append_header(FORWARDED_PREFIX, value)?;
+    }
+    cut_target(head, strip);
+    Ok(())
+}
+
+fn cut_target(head: &mut RequestHeader, strip: usize) {
     // `OPTIONS *` is about the whole server, and has no other form.
     if head.raw_path() == b"*" || (strip == 0 && head.raw_path().starts_with(b"/")) {
         return;

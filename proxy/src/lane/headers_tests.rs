@@ -134,7 +134,7 @@ fn networks_are_matched_by_prefix() {
 
 fn check_target(target: &str, strip: usize, expected: &str) {
     let mut head = request("GET", target, &[]);
-    set_target(&mut head, strip);
+    set_target(&mut head, strip).unwrap();
     assert_eq!(std::str::from_utf8(head.raw_path()).unwrap(), expected, "{target} without {strip}");
 }
 
@@ -146,6 +146,19 @@ fn an_endpoint_sees_origin_form_without_the_stripped_prefix() {
     check_target("/api?x", 4, "/?x");
     check_target("http://shop.example/a?b", 0, "/a?b");
     check_target("http://shop.example/api/a?b", 4, "/a?b");
+}
+
+#[test]
+fn an_endpoint_is_told_what_was_taken_off_its_path() {
+    let told = |strip: usize, earlier: &[(&'static str, &'static str)]| {
+        let mut head = request("GET", "/services/web//x", earlier);
+        set_target(&mut head, strip).unwrap();
+        head.headers.get_all("x-forwarded-prefix").iter().map(|v| v.to_str().unwrap().to_owned()).collect::<Vec<_>>()
+    };
+    assert_eq!(told(0, &[]), Vec::<String>::new());
+    assert_eq!(told(13, &[]), ["/services/web"]);
+    assert_eq!(told(14, &[]), ["/services/web"], "a slash too many is none of it");
+    assert_eq!(told(13, &[("x-forwarded-prefix", "/outer")]), ["/outer", "/services/web"]);
 }
 
 #[test]

@@ -2,21 +2,15 @@
 //!
 //! Secrets are kept and compared as SHA-256 hashes, in constant time, so neither a dump nor a clock tells one.
 
-use std::{
-    collections::BTreeMap,
-    fmt,
-    sync::{Arc, atomic::Ordering::Relaxed},
-};
+use std::{collections::BTreeMap, fmt, sync::atomic::Ordering::Relaxed};
 
 use http::{HeaderMap, HeaderName, header};
 use sha2::{Digest, Sha256};
 use subtle::ConstantTimeEq;
 use tidegate_config::{Secret, ServiceId};
 use tidegate_core::{
-    RequestHead, Service, Snapshot,
-    decide::{PIN_COOKIE, PIN_HEADER},
-    host::{self, HOST_BUFFER},
-    path::RequestPath,
+    RequestHead, Snapshot,
+    decide::{PIN_COOKIE, PIN_HEADER, find::find},
 };
 
 use super::cookies;
@@ -88,20 +82,13 @@ pub(super) fn authorised(keys: &PinKeys, snapshot: &Snapshot, head: &RequestHead
     if presented.is_some_and(|secret| keys.is_admin(secret)) {
         return true;
     }
-    let Some(service) = service_of(snapshot, head) else { return false };
+    let Ok(way) = find(snapshot, head) else { return false };
+    let Some(service) = snapshot.service(way.service) else { return false };
     let authorised = presented.is_some_and(|secret| keys.is_of(secret, &service.id));
     if !authorised {
         service.stats.pins_refused.fetch_add(1, Relaxed);
     }
     authorised
-}
-
-/// The service that the decision will find.
-fn service_of<'a>(snapshot: &'a Snapshot, head: &RequestHead<'_>) -> Option<&'a Arc<Service>> {
-    let mut buffer = HOST_BUFFER;
-    let host = host::canonical(head.host, &mut buffer).ok()?;
-    let path = RequestPath::parse(head.path).ok()?;
-    snapshot.service(snapshot.router.find(head.listener, host, &path)?.service)
 }
 
 fn asks_for_pin(headers: &HeaderMap) -> bool {

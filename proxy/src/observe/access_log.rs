@@ -28,6 +28,8 @@ pub(crate) struct Entry<'a> {
     pub(crate) service: Option<&'a str>,
     /// The target.
     pub(crate) target: Option<&'a str>,
+    /// Why that target.
+    pub(crate) reason: Option<&'static str>,
     /// The endpoint.
     pub(crate) endpoint: Option<&'a EndpointAddress>,
     /// Attempts that were made.
@@ -62,6 +64,7 @@ pub(crate) fn write(entry: &Entry<'_>) {
         reject = entry.reject,
         service = entry.service,
         target = entry.target,
+        reason = entry.reason,
         endpoint = entry.endpoint.map(tracing::field::display),
         attempts = entry.attempts,
         received_bytes = entry.received,

@@ -8,6 +8,7 @@ mod lasting;
 mod life;
 mod mirroring;
 mod refusing;
+mod service_paths;
 mod splitting;
 mod switching;
 mod upgrading;

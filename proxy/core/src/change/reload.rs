@@ -8,7 +8,7 @@ use super::{Applied, ChangeError, Draft, flags};
 use crate::{
     event::Event,
     merge::{Difference, merge},
-    state::{Moment, ServiceState, State, Wanted},
+    state::{ListenerOffer, Moment, ServiceState, State, Wanted},
 };
 
 /// Differences that an event lists; the state shows them all.
@@ -41,7 +41,7 @@ pub(super) fn reload(state: &State, config: &Config, now: Moment) -> Result<Appl
         lines.push(format!("{} more", differences.len() - LISTED));
     }
     events.push(Event::Reloaded { services: config.services.len(), differences: lines });
-    Ok(Draft { edited, gone, flags: Some(flags), events }.finish(state))
+    Ok(Draft { edited, gone, flags: Some(flags), offers: Some(ListenerOffer::all(config)), events }.finish(state))
 }
 
 /// Sockets are opened when the process starts.

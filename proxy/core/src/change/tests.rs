@@ -434,6 +434,16 @@ fn overlays_of_operators_move_everything() {
 }
 
 #[test]
+fn a_reload_takes_what_listeners_offer() {
+    let mut world = world();
+    let mut config = file([(web(), spec(FailbackMode::Manual))]);
+    config.listeners.values_mut().for_each(|listener| listener.service_paths = true);
+    let applied = world.apply(&Change::Reload { config: Arc::new(config) });
+    assert_eq!(kinds(&applied), ["reloaded"]);
+    assert!(applied.state.offers.iter().all(|offer| offer.service_paths));
+}
+
+#[test]
 fn a_reload_takes_new_values_of_flags() {
     let mut world = world();
     let mut config = file([(web(), spec(FailbackMode::Manual))]);

@@ -75,6 +75,17 @@ fn sticky_decision_is_explained_with_its_bucket() {
 }
 
 #[test]
+fn request_that_names_its_service_is_explained() {
+    let mut scene = scene();
+    scene.state.offers = [crate::state::ListenerOffer { service_paths: true }].into();
+    let found = check(&scene, &Request::get("/services/web_blue/"), &["the path names target blue of service web"]);
+    assert_eq!((found.service.unwrap().as_str(), found.target.unwrap().as_str()), ("web", "blue"));
+    assert_eq!((found.route, found.mirrors.len()), (None, 0));
+    let steps = explain(&scene.snapshot(), &Request::get("/services/web/").head(), draw(0)).steps;
+    assert_eq!(steps[..2], ["the path names service web", "rule 0 does not match"]);
+}
+
+#[test]
 fn refused_request_is_explained_too() {
     check(&scene(), &Request { host: "a b".into(), ..Request::get("/") }, &["the host \"a b\" is malformed"]);
     check(&scene(), &Request::get("/.."), &["the path \"/..\" cannot be routed safely"]);
