@@ -71,6 +71,26 @@ pub(crate) fn take_flag(document: &mut Value, key: &str) -> Result<bool, Problem
     }
 }
 
+/// Says a key that the caller said in another way. A document that says something else contradicts it.
+pub(crate) fn set_text(document: &mut Value, key: &str, text: &str) -> Result<(), Problem> {
+    let Value::Table(entries) = document else { return Ok(()) };
+    match entries.insert(key.into(), Value::Text(text.into())) {
+        None | Some(Value::Null) => Ok(()),
+        Some(Value::Text(same)) if same == text => Ok(()),
+        Some(_) => Err(Problem::invalid(vec![ProblemPart::new(key, format!("it is {text:?} here: leave it out"))])),
+    }
+}
+
+/// Gives a key its usual name.
+pub(crate) fn rename(document: &mut Value, from: &str, to: &str) -> Result<(), Problem> {
+    let Value::Table(entries) = document else { return Ok(()) };
+    let Some(value) = entries.remove(from) else { return Ok(()) };
+    if entries.insert(to.into(), value).is_some() {
+        return Err(Problem::invalid(vec![ProblemPart::new(from, format!("the same as {to}: keep one of the two"))]));
+    }
+    Ok(())
+}
+
 /// Says the strategy where the document does not.
 pub(crate) fn set_strategy(document: &mut Value, strategy: &str) {
     if let Value::Table(entries) = document {

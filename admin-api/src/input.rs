@@ -19,7 +19,10 @@ use tidegate_config::{BracketId, FlagName, IdError, MirrorId, ServiceId, SourceI
 use tidegate_core::{Generation, deploy::DeploymentId};
 use utoipa::IntoParams;
 
-use crate::problem::{Kind, Problem, ProblemPart};
+use crate::{
+    dto::version::MAX_VERSION,
+    problem::{Kind, Problem, ProblemPart},
+};
 
 /// Largest body: a target with a thousand endpoints takes a tenth of it.
 pub const MAX_BODY: usize = 1024 * 1024;
@@ -42,6 +45,9 @@ pub(crate) struct InTarget(pub(crate) ServiceId, pub(crate) TargetId);
 
 /// The deployment that the path names.
 pub(crate) struct InDeployment(pub(crate) DeploymentId);
+
+/// The version that the path names, and its service.
+pub(crate) struct InVersion(pub(crate) ServiceId, pub(crate) String);
 
 /// The bracket that the path names.
 pub(crate) struct InBracket(pub(crate) BracketId);
@@ -137,6 +143,19 @@ impl<S: Send + Sync> FromRequestParts<S> for InDeployment {
     async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, Problem> {
         let name: String = path(parts, state).await?;
         DeploymentId::parse(&name).map(Self).map_err(|error| Kind::NotFound.because(error.to_string()))
+    }
+}
+
+impl<S: Send + Sync> FromRequestParts<S> for InVersion {
+    type Rejection = Problem;
+
+    async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, Problem> {
+        let (of, version): (String, String) = path(parts, state).await?;
+        if version.is_empty() || version.len() > MAX_VERSION || version.contains(char::is_control) {
+            let message = format!("there is no such version: write 1 to {MAX_VERSION} bytes");
+            return Err(Kind::NotFound.because(message));
+        }
+        Ok(Self(service(&of)?, version))
     }
 }
 

@@ -32,6 +32,7 @@ use crate::{dto::ofrep::EvaluationFailure, problem::Problem};
         (name = "flags", description = "Show, set and override feature flags"),
         (name = "ofrep", description = "Evaluate flags by the OpenFeature Remote Evaluation Protocol 0.3.0"),
         (name = "deployments", description = "Release new versions step by step, and take them back"),
+        (name = "versions", description = "Main and shadows of a service, and versions that are known to be bad"),
         (name = "brackets", description = "Queue services and release them together; bring artifacts to a stage"),
         (name = "events", description = "What happened"),
         (name = "process", description = "The process itself")
@@ -98,6 +99,19 @@ pub(crate) struct DeploymentPath {
     /// The deployment.
     #[param(pattern = "^dep-[A-Za-z0-9]{1,60}$")]
     id: String,
+}
+
+/// The version that the path names.
+#[derive(IntoParams)]
+#[into_params(parameter_in = Path)]
+#[expect(dead_code, reason = "it stands for the path in the document")]
+pub(crate) struct VersionPath {
+    /// The service.
+    #[param(pattern = "^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$")]
+    service: String,
+    /// The version, or where the call says so the target that it runs in.
+    #[param(min_length = 1, max_length = 512)]
+    version: String,
 }
 
 /// The bracket that the path names.
@@ -210,7 +224,10 @@ pub(crate) struct NotFound;
 
 impl IntoResponses for NotFound {
     fn responses() -> BTreeMap<String, RefOr<openapi::Response>> {
-        all([("404", problem("There is no such service, target, mirror, flag, source, deployment or bracket"))])
+        all([(
+            "404",
+            problem("There is no such service, target, mirror, version, flag, source, deployment or bracket"),
+        )])
     }
 }
 

@@ -13,7 +13,10 @@ use tidegate_core::{
 };
 use utoipa::ToSchema;
 
-use crate::dto::{deployment::DeploymentView, time::rfc3339};
+use crate::dto::{deployment::DeploymentView, plan::PlanView, time::rfc3339};
+
+/// Longest name of a version in bytes, as people write them: an image with its registry and digest.
+pub const MAX_VERSION: usize = 512;
 
 /// The versions of a service.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
@@ -78,6 +81,7 @@ pub struct BadView {
 #[schema(example = json!({ "version": "2.0.0" }))]
 pub struct MainInput {
     /// A version that runs, or the target that it runs in.
+    #[schema(min_length = 1, max_length = 512)]
     pub version: String,
 }
 
@@ -88,6 +92,7 @@ pub struct MainInput {
 pub struct BadInput {
     /// Why.
     #[serde(default)]
+    #[schema(min_length = 1, max_length = 1024)]
     pub why: Option<String>,
     /// Labels, such as its commit.
     #[serde(default)]
@@ -107,6 +112,9 @@ pub struct VersionsReply {
     /// The deployment that does it, if one does.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub deployment: Option<DeploymentView>,
+    /// In a dry run: its plan.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub plan: Option<PlanView>,
 }
 
 impl VersionsView {

@@ -11,6 +11,7 @@ mod process;
 mod services;
 mod submit;
 mod targets;
+mod versions;
 
 use std::sync::Arc;
 
@@ -84,6 +85,7 @@ fn calls() -> OpenApiRouter<App> {
         .routes(routes!(deployments::events))
         .routes(routes!(deployments::metrics))
         .routes(routes!(deployments::list))
+        .routes(routes!(versions::list))
         .routes(routes!(brackets::list))
         .routes(routes!(brackets::show))
         .routes(routes!(ofrep::one))
@@ -109,6 +111,11 @@ fn calls() -> OpenApiRouter<App> {
         .routes(routes!(deployments::cancel))
         .routes(routes!(deployments::select_winner))
         .routes(routes!(deployments::conversions))
+        .routes(routes!(versions::deploy))
+        .routes(routes!(versions::kill))
+        .routes(routes!(versions::kill_all))
+        .routes(routes!(versions::assign))
+        .routes(routes!(versions::mark, versions::unmark))
         .routes(routes!(brackets::open))
         .routes(routes!(brackets::add))
         .routes(routes!(brackets::release))

@@ -14,11 +14,13 @@ use tidegate_admin::{Actor, Deployments, Measured, Order, OrderError, Placed, Pr
 use tidegate_config::ServiceId;
 use tidegate_core::{
     Change,
+    change::{Release, ReleaseCause},
     deploy::{
         DeploymentId, Environment,
         engine::{Create, Decision, Engine, World},
         environment::NamedHook,
         machine::{Effect, HookEnd, HookReport, Input, Judged, Outcome, Verdict},
+        memory::Note,
         shadow,
         spec::{HookRun, Hooks},
         stage::Stages,
@@ -238,18 +240,44 @@ impl Deployments for Fake {
                 let change = Change::Release {
                     deployment: self.new_id(),
                     services: [(service, release)].into(),
-                    cause: tidegate_core::change::ReleaseCause::Forward,
+                    cause: ReleaseCause::Forward,
                 };
                 self.take(Submission { change, expected: None, dry_run, actor: Actor("assign".into()) })?;
                 Ok(Placed::default())
             }
             Order::Kill { service, target } => {
                 let snapshot = self.snapshot();
-                let target = target.expect("the fake kills one version at a time");
-                shadow::may_remove(&snapshot.state.services[&service], &target)
-                    .map_err(|why| OrderError::Engine(why.into()))?;
-                let change = Change::RemoveTarget { service: service.clone(), target };
-                self.take(Submission { change, expected: None, dry_run, actor: Actor("kill".into()) })?;
+                let state = &snapshot.state.services[&service];
+                let memory = Deployments::engine(self).memory(&service).cloned().unwrap_or_default();
+                let stable = &state.wanted.stable;
+                let victims: Vec<_> = match target {
+                    Some(target) => {
+                        shadow::may_remove(state, &memory, &target).map_err(|why| OrderError::Engine(why.into()))?;
+                        vec![target]
+                    }
+                    None => state
+                        .wanted
+                        .targets
+                        .keys()
+                        .filter(|target| *target != stable)
+                        .chain([stable])
+                        .cloned()
+                        .collect(),
+                };
+                for target in victims.iter().filter(|_| !dry_run) {
+                    if target != stable {
+                        let mut release = Release { remove: [target.clone()].into(), ..Release::of(state) };
+                        let copies = state.wanted.mirrors.iter().filter(|(_, mirror)| mirror.to == *target);
+                        release.mirrors.extend(copies.map(|(mirror, _)| (mirror.clone(), None)));
+                        let services = [(service.clone(), release)].into();
+                        let change =
+                            Change::Release { deployment: self.new_id(), services, cause: ReleaseCause::Forward };
+                        self.take(Submission { change, expected: None, dry_run, actor: Actor("kill".into()) })?;
+                    }
+                    self.decide(false, |engine, world| {
+                        Ok(engine.note(&service, Note::Stopped(target.clone()), world, now))
+                    })?;
+                }
                 Ok(Placed::default())
             }
         }

@@ -122,8 +122,13 @@ impl Fake {
 
     /// Says what the health checks found.
     pub(crate) fn health(&self, target: &str, endpoint: &str, health: Health, reason: &str) {
+        self.health_of("web", target, endpoint, health, reason);
+    }
+
+    /// Says what the health checks of a service found.
+    pub(crate) fn health_of(&self, service: &str, target: &str, endpoint: &str, health: Health, reason: &str) {
         let report = HealthReport {
-            service: "web".parse().unwrap(),
+            service: service.parse().unwrap(),
             target: target.parse().unwrap(),
             endpoint: endpoint.parse().unwrap(),
             health,

@@ -20,3 +20,4 @@ mod harness;
 mod schema;
 mod security;
 mod sockets;
+mod versions;

@@ -326,9 +326,10 @@ impl Running {
         let view = self.look();
         let Some(state) = view.world().services.get(service) else { return Err(unknown(service)) };
         let stable = &state.wanted.stable;
+        let memory = self.engine.memory(service).map(Arc::clone).unwrap_or_default();
         let targets = match target {
             Some(target) => {
-                shadow::may_remove(state, &target).map_err(refused)?;
+                shadow::may_remove(state, &memory, &target).map_err(refused)?;
                 vec![target]
             }
             None => {
@@ -338,7 +339,6 @@ impl Running {
         };
         let nothing = super::kill::no_environment();
         let environment = view.ground.environments.get(service).unwrap_or(&nothing);
-        let memory = self.engine.memory(service).map(Arc::clone).unwrap_or_default();
         let mut victims = Vec::new();
         for target in targets {
             let victim = super::kill::victim(state, environment, &memory, service, target, self.name());

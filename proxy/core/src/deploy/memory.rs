@@ -138,6 +138,24 @@ impl ServiceMemory {
         self.forget();
     }
 
+    /// The version that somebody means by a name or a key: one that runs before one that is only known, and the one
+    /// that was seen last.
+    pub fn version(&self, name: &str) -> Option<&Version> {
+        let means = |version: &&Version| version.name == name || version.key() == name;
+        let running = self.running.values().map(|running| &running.version).find(means);
+        let known = self.versions.values().filter(|known| means(&&known.version));
+        running.or_else(|| known.max_by_key(|known| known.seen_unix_ms).map(|known| &known.version))
+    }
+
+    /// The key of a version that is bad, by its name or its key.
+    pub fn bad_key(&self, name: &str) -> Option<&str> {
+        let bad = self
+            .versions
+            .iter()
+            .filter(|(key, known)| known.bad.is_some() && (known.version.name == name || key.as_str() == name));
+        bad.max_by_key(|(_, known)| known.seen_unix_ms).map(|(key, _)| key.as_str())
+    }
+
     /// Forgets that a version is bad. `false`: it was not.
     pub fn unmark(&mut self, key: &str) -> bool {
         self.versions.get_mut(key).is_some_and(|known| known.bad.take().is_some())
@@ -183,5 +201,32 @@ impl ServiceMemory {
             let Some(key) = oldest.map(|(key, _)| key.clone()) else { return };
             self.versions.remove(&key);
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn version(name: &str, fingerprint: &str) -> Version {
+        Version { name: name.into(), image: None, fingerprint: Some(fingerprint.into()) }
+    }
+
+    fn bad(name: &str, fingerprint: &str) -> Note {
+        Note::Bad { version: version(name, fingerprint), why: "ill".into(), labels: BTreeMap::new() }
+    }
+
+    #[test]
+    fn a_version_is_known_by_its_name_and_by_the_digest_of_its_files() {
+        let mut memory = ServiceMemory::default();
+        memory.note(bad("1", "aa"), 1);
+        memory.note(Note::Good(version("1", "bb")), 2);
+        assert_eq!(memory.version("1").map(Version::key), Some("bb"), "the one that was seen last");
+        assert_eq!((memory.version("aa").map(Version::key), memory.version("2")), (Some("aa"), None));
+        assert_eq!((memory.bad_key("1"), memory.bad_key("bb")), (Some("aa"), None));
+        memory.note(bad("1", "cc"), 3);
+        assert_eq!(memory.bad_key("1"), Some("cc"));
+        memory.note(Note::Started(TargetId::parse("blue").unwrap(), version("1", "aa")), 4);
+        assert_eq!(memory.version("1").map(Version::key), Some("aa"), "the one that runs");
     }
 }

@@ -17,6 +17,7 @@ use crate::{
             Step, Task, TrafficKind, UndoStep, Verify, Version,
         },
     },
+    failover::{Standing, standing},
     health::Health,
     state::Hold,
 };
@@ -62,9 +63,12 @@ impl<'a> Builder<'a> {
         wanted: &'a MemberSpec,
         around: Around<'a>,
     ) -> Result<Self, Wrong> {
-        let from = around.service.wanted.stable.clone();
+        let stable = around.service.wanted.stable.clone();
         let to = target(spec, wanted, around)?;
         let running = around.memory.running.contains_key(&to);
+        // Where main is not there, the first version becomes main where it is: there is nothing that it could shadow.
+        let takes_over = matches!(spec.strategy, Strategy::Shadow(_)) && !running && main_is_gone(around);
+        let from = if takes_over { to.clone() } else { stable };
         if to == from
             && running
             && !spec.strategy.works_in_place()
@@ -458,6 +462,12 @@ impl<'a> Builder<'a> {
     pub(super) fn is_first(&self) -> bool {
         self.to == self.from && !self.spec.strategy.works_in_place()
     }
+}
+
+/// Whether a service has no main: nobody started one, and nothing answers.
+fn main_is_gone(around: Around<'_>) -> bool {
+    let stable = &around.service.wanted.stable;
+    !around.memory.running.contains_key(stable) && standing(around.service, stable) == Standing::Down
 }
 
 fn addresses(spec: &TargetSpec) -> impl Iterator<Item = EndpointAddress> + '_ {
