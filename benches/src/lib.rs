@@ -175,6 +175,7 @@ pub fn state(services: impl IntoIterator<Item = ServiceSpec>) -> State {
             wanted: Wanted::declared(&spec),
             spec: Arc::new(spec),
             overlay: None,
+            preparation: None,
             health: BTreeMap::new(),
             resolved: BTreeMap::new(),
             draining: BTreeMap::new(),

@@ -29,6 +29,7 @@ use crate::{
     cli::ServeArgs,
     control::{
         controller::{Control, Controller},
+        failover::{self, FailoverHooks},
         health,
         process::{ProxyProcess, UpgradeCall},
         reload::{self, Around, Reloader},
@@ -326,6 +327,7 @@ impl Parts {
 
         let (stats, events) = (Arc::<ControlStats>::default(), Arc::new(EventLog::new(unix_micros())));
         let audit = Arc::new(kept.audit);
+        let first = routing.load_full();
         let controller = Controller {
             state,
             store: kept.store,
@@ -344,6 +346,7 @@ impl Parts {
             events: Arc::clone(&events),
             stats: Arc::clone(&stats),
         };
+        let path_of_state = path.is_some().then(|| config.server.state_dir.clone());
         let reloader = Arc::new(Reloader::new(path, Arc::clone(&config), around));
         let sinks = start_sinks(&config, &events, &routing).map_err(ServeError::system("start the event sinks"))?;
         let sink_families = sinks.families();
@@ -352,6 +355,16 @@ impl Parts {
         let (deployments, shell) =
             start_deployments(kept.deployments, &reloader, &control, Arc::clone(&shared.rosters), teller, &stats)
                 .map_err(ServeError::system("start the thread of deployments"))?;
+        let failovers = failover::Parts {
+            routing: Arc::clone(&routing),
+            control: control.clone(),
+            grounds: Arc::clone(&deployments.grounds),
+            desk: Arc::clone(&deployments.desk),
+            events: Arc::clone(&events),
+            audit: Arc::clone(&audit),
+            stats: Arc::clone(&stats),
+        };
+        let failovers = FailoverHooks::start(failovers, first, path_of_state.as_deref());
         start_tasks(&routing, &control, seen, &reloader);
 
         let listeners = plane.addresses().clone();
@@ -394,8 +407,15 @@ impl Parts {
             predecessor.ready();
         }
 
-        let estate =
-            Estate { config: &config, plane: &plane, desk: &desk, control: &control, lock: kept.lock, heirloom };
+        let estate = Estate {
+            config: &config,
+            plane: &plane,
+            desk: &desk,
+            failovers: &failovers,
+            control: &control,
+            lock: kept.lock,
+            heirloom,
+        };
         let successor = estate.until_stopped(&mut signals, &mut calls, &reloader).await;
         drop(calls);
         stats.set_stopping();
@@ -405,6 +425,7 @@ impl Parts {
             plane,
             desk,
             shell,
+            failovers,
             control,
             controller,
             stop_admin: Some(stop_admin),
@@ -433,6 +454,7 @@ struct End {
     plane: DataPlane,
     desk: Arc<Desk>,
     shell: JoinHandle<()>,
+    failovers: FailoverHooks,
     control: Control,
     controller: JoinHandle<()>,
     stop_admin: Option<oneshot::Sender<()>>,
@@ -452,6 +474,7 @@ impl End {
         let stop_admin = self.stop_admin.take();
         self.plane.join().await;
         self.desk.stop().await;
+        self.failovers.stop().await;
         self.control.stop().await;
         drop(stop_admin);
         if self.admin.await.is_err() {
@@ -586,6 +609,7 @@ struct Estate<'a> {
     config: &'a Config,
     plane: &'a DataPlane,
     desk: &'a Desk,
+    failovers: &'a FailoverHooks,
     control: &'a Control,
     lock: Option<File>,
     heirloom: Heirloom,
@@ -639,6 +663,7 @@ impl Estate<'_> {
         // Whoever asks for changes rests before the one who makes them.
         let deployments = self.desk.pause().await;
         let paused = self.control.pause().await;
+        let failovers = self.failovers.rest();
         let sockets = self.plane.take_sockets();
         let copies = sockets.copy();
         self.plane.keep_sockets(sockets);
@@ -647,6 +672,7 @@ impl Estate<'_> {
         for paused in paused.into_iter().chain(deployments) {
             paused.handed_over();
         }
+        failovers.handed_over();
         Ok(pid)
     }
 }

@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 use tidegate_config::{FailbackMode, MirrorSpec, RouteHost, RouteSpec, Sticky, TargetSpec};
 use tidegate_core::{
     Generation, Overlay, Service, ServiceState, Snapshot, Target, Wanted,
-    state::{Moment, Phase},
+    state::{Moment, Phase, Preparation, PreparationStage},
 };
 use utoipa::ToSchema;
 
@@ -127,6 +127,9 @@ pub struct FailoverView {
     pub policy: Option<FailoverPolicyView>,
     /// The failover that is on; absent: none.
     pub active: Option<ActiveFailover>,
+    /// A failover that is decided and waits for the command before it; absent: none.
+    #[serde(default)]
+    pub preparing: Option<PreparingFailover>,
 }
 
 /// A failover policy.
@@ -156,6 +159,30 @@ pub struct ActiveFailover {
     pub cause: CauseView,
     /// How far an automatic failback has come.
     pub phase: PhaseView,
+    /// Since when, RFC 3339 in UTC.
+    pub since: String,
+    /// Since when, in milliseconds since the Unix epoch.
+    pub since_unix_ms: u64,
+}
+
+/// A failover that waits for the command before it.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
+#[schema(example = json!({
+    "from": "green", "to": "blue", "cause": "health", "held": false,
+    "reason": "no endpoint of green is available: 127.0.0.1:3002 is unhealthy",
+    "since": "2026-11-03T09:15:00.250Z", "since_unix_ms": 1793697300250_u64
+}))]
+pub struct PreparingFailover {
+    /// The target that is to be left.
+    pub from: String,
+    /// The target that is to carry the service.
+    pub to: String,
+    /// Who wants it.
+    pub cause: CauseView,
+    /// Whether the command has failed, and the service stays where it is until it succeeds.
+    pub held: bool,
+    /// Why, for people.
+    pub reason: String,
     /// Since when, RFC 3339 in UTC.
     pub since: String,
     /// Since when, in milliseconds since the Unix epoch.
@@ -240,6 +267,7 @@ impl ServiceView {
                     failback: failback(policy.failback).into(),
                 }),
                 active: state.overlay.as_ref().map(ActiveFailover::from),
+                preparing: state.preparation.as_ref().map(PreparingFailover::from),
             },
             mirrors: service.mirrors.iter().map(MirrorView::from).collect(),
             sticky: service.sticky.as_ref().map(StickyView::from),
@@ -316,6 +344,20 @@ impl From<&Overlay> for ActiveFailover {
             },
             since: rfc3339(overlay.since_unix_ms),
             since_unix_ms: overlay.since_unix_ms,
+        }
+    }
+}
+
+impl From<&Preparation> for PreparingFailover {
+    fn from(preparation: &Preparation) -> Self {
+        Self {
+            from: preparation.from.to_string(),
+            to: preparation.to.to_string(),
+            cause: preparation.cause.into(),
+            held: matches!(preparation.stage, PreparationStage::Held { .. }),
+            reason: preparation.reason.clone(),
+            since: rfc3339(preparation.since_unix_ms),
+            since_unix_ms: preparation.since_unix_ms,
         }
     }
 }

@@ -127,6 +127,9 @@ pub(super) async fn split(
 }
 
 /// Move the service to another target until it is restored. The split stays as it is, under the failover.
+///
+/// Where the service has a command before its failover, this call only begins it: the service moves when the command has
+/// ended, as `failover.preparing` of the service and the events say. `switch` moves without any command.
 #[utoipa::path(
     post, path = "/api/services/{service}/failover", tag = "traffic",
     params(ServicePath, ChangeParams, IfMatch),

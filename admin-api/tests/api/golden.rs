@@ -43,7 +43,7 @@ async fn a_service_on_the_wire() {
             target("v3", 0, &[endpoint("127.0.0.1:3004", 1)])
         ],
         "removed": [],
-        "failover": { "policy": { "to": "blue", "failback": "manual" }, "active": null },
+        "failover": { "policy": { "to": "blue", "failback": "manual" }, "active": null, "preparing": null },
         "mirrors": [{
             "name": "audit", "to": "v3", "percent": 100, "methods": ["GET", "HEAD"], "max_body": 65536, "compare": true,
             "ignore": [], "remove_headers": ["cookie"], "set_headers": ["authorization"], "in_flight": 0,

@@ -122,6 +122,15 @@ pub enum Change {
         /// The findings.
         reports: Vec<HealthReport>,
     },
+    /// The command before a failover has ended.
+    Prepared {
+        /// Where.
+        service: ServiceId,
+        /// Which run: the moment (monotonic) at which it began. One that is not waited for any more changes nothing.
+        run: Duration,
+        /// Why it failed; `None`: it succeeded.
+        failure: Option<String>,
+    },
     /// Addresses of a name.
     Resolved {
         /// The endpoint as configured, wherever it occurs.
@@ -246,6 +255,7 @@ impl Change {
             | Self::Failover { .. }
             | Self::Restore { .. }
             | Self::Health { .. }
+            | Self::Prepared { .. }
             | Self::Resolved { .. }
             | Self::Release { cause: ReleaseCause::Undo, .. }
             | Self::Readings { .. }
@@ -304,6 +314,9 @@ pub fn apply(state: &State, change: &Change, now: Moment) -> Result<Applied, Cha
         Change::Release { services, .. } => release::release(state, services, now),
         Change::Reload { config } => reload::reload(state, config, now),
         Change::Health { reports } => Ok(observed::health(state, reports, now)),
+        Change::Prepared { service, run, failure } => {
+            Ok(observed::prepared(state, service, *run, failure.as_deref(), now))
+        }
         Change::Resolved { endpoint, sockets } => Ok(observed::resolved(state, endpoint, sockets, now)),
         Change::Readings { source, report } => Ok(flags::readings(state, source, report, now)),
         Change::SetFlag { flag, value } => flags::set(state, flag, value, now),

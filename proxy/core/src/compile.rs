@@ -131,7 +131,8 @@ fn service(id: &ServiceId, state: &ServiceState, flags: &FlagTable, counters: Co
         split: SplitTable::new(weights, stable),
         stable,
         overlay: state.overlay.as_ref().and_then(|overlay| Some((at(&overlay.to)?, overlay.share))),
-        fallback: spec.failover.as_ref().and_then(|policy| at(&policy.to)),
+        // What must be prepared first is no last resort before that.
+        fallback: spec.failover.as_ref().filter(|p| p.hooks.before.is_none()).and_then(|policy| at(&policy.to)),
         sticky: spec.sticky.clone(),
         salt: if wanted.salt.is_empty() { id.as_str().into() } else { wanted.salt.as_str().into() },
         mirrors,

@@ -2,6 +2,9 @@
 //!
 //! Pure: looks at one service and says what its overlay should be now; whoever applies a change does it.
 //! Looks at levels and not at edges, so that a move that was impossible is made as soon as it is possible.
+//! A service that has a command to be run before it moves is prepared first ([`prepare`]).
+
+pub(crate) mod prepare;
 
 use std::time::Duration;
 
@@ -10,7 +13,7 @@ use tidegate_config::{EndpointSpec, FailbackMode, Host, ServiceId, TargetId, Wei
 use crate::{
     event::Event,
     health::Health,
-    state::{Cause, Hold, Moment, Overlay, Phase, ServiceState},
+    state::{Cause, Hold, Moment, Overlay, Phase, Preparation, ServiceState},
 };
 
 /// How long the target that was left must be healthy before an automatic failback begins: three to six probes at the
@@ -73,12 +76,37 @@ fn endpoint_standing(service: &ServiceState, target: &TargetId, endpoint: &Endpo
 pub struct Move {
     /// The overlay from now on.
     pub overlay: Option<Overlay>,
+    /// What is prepared from now on.
+    pub preparation: Option<Preparation>,
     /// What that means; empty when only a timer begins or ends.
     pub events: Vec<Event>,
 }
 
-/// Says what is to become of a service's overlay; `None`: it stays as it is.
+impl Move {
+    fn to(overlay: Option<Overlay>, events: Vec<Event>) -> Self {
+        Self { overlay, preparation: None, events }
+    }
+
+    /// Makes it.
+    pub(crate) fn make(self, service: &mut ServiceState) -> Vec<Event> {
+        service.overlay = self.overlay;
+        service.preparation = self.preparation;
+        self.events
+    }
+}
+
+/// Says what is to become of a service's overlay and of what is prepared; `None`: all stays as it is.
 pub fn next_move(id: &ServiceId, service: &ServiceState, now: Moment) -> Option<Move> {
+    let Some(preparation) = &service.preparation else { return next_overlay(id, service, now) };
+    prepare::go_on(id, service, preparation, now).or_else(|| {
+        // The failover that is on goes on while an operator's next one is prepared.
+        service.overlay.as_ref()?;
+        let next = next_overlay(id, service, now)?;
+        Some(Move { preparation: Some(preparation.clone()), ..next })
+    })
+}
+
+fn next_overlay(id: &ServiceId, service: &ServiceState, now: Moment) -> Option<Move> {
     match &service.overlay {
         None => begin(id, service, now),
         // An operator's failover ends by an operator's word only.
@@ -89,7 +117,8 @@ pub fn next_move(id: &ServiceId, service: &ServiceState, now: Moment) -> Option<
 
 fn begin(id: &ServiceId, service: &ServiceState, now: Moment) -> Option<Move> {
     let from = &service.wanted.stable;
-    let to = &service.spec.failover.as_ref()?.to;
+    let policy = service.spec.failover.as_ref()?;
+    let to = &policy.to;
     if service.wanted.hold == Hold::On {
         // A deployment has stopped it on purpose, and lets its requests wait.
         return None;
@@ -97,16 +126,25 @@ fn begin(id: &ServiceId, service: &ServiceState, now: Moment) -> Option<Move> {
     if standing(service, from) != Standing::Down || !standing(service, to).is_usable() {
         return None;
     }
-    let overlay = Overlay {
+    let reason = why_down(service, from);
+    if policy.hooks.before.is_some() {
+        return Some(prepare::begin(id, service, to, Cause::Health, reason, now));
+    }
+    let overlay = full(from, to, Cause::Health, now);
+    let event = failed_over(id, &overlay, reason);
+    Some(Move::to(Some(overlay), vec![event]))
+}
+
+/// An overlay that moves everything, from now on.
+pub(crate) fn full(from: &TargetId, to: &TargetId, cause: Cause, now: Moment) -> Overlay {
+    Overlay {
         from: from.clone(),
         to: to.clone(),
         share: Weight::FULL,
-        cause: Cause::Health,
+        cause,
         since_unix_ms: now.unix_ms,
         phase: Phase::Holding,
-    };
-    let event = failed_over(id, &overlay, why_down(service, from));
-    Some(Move { overlay: Some(overlay), events: vec![event] })
+    }
 }
 
 fn go_on(id: &ServiceId, service: &ServiceState, overlay: &Overlay, now: Moment) -> Option<Move> {
@@ -123,7 +161,7 @@ fn go_on(id: &ServiceId, service: &ServiceState, overlay: &Overlay, now: Moment)
 }
 
 fn fail_back(id: &ServiceId, overlay: &Overlay, from: Standing, now: Moment) -> Option<Move> {
-    let phase = |phase, events| Some(Move { overlay: Some(Overlay { phase, ..overlay.clone() }), events });
+    let phase = |phase, events| Some(Move::to(Some(Overlay { phase, ..overlay.clone() }), events));
     match (overlay.phase, from) {
         (Phase::Holding, Standing::Healthy) => phase(Phase::Proving { since: now.mono }, Vec::new()),
         (Phase::Proving { since }, Standing::Healthy) => {
@@ -153,12 +191,12 @@ fn ramp(id: &ServiceId, overlay: &Overlay, ramped: Duration) -> Option<Move> {
         return None;
     }
     let events = vec![Event::FailingBack { service: id.clone(), share }];
-    Some(Move { overlay: Some(Overlay { share, ..overlay.clone() }), events })
+    Some(Move::to(Some(Overlay { share, ..overlay.clone() }), events))
 }
 
 fn hold(overlay: &Overlay, events: Vec<Event>) -> Option<Move> {
     let held = Overlay { share: Weight::FULL, phase: Phase::Holding, ..overlay.clone() };
-    (held != *overlay).then_some(Move { overlay: Some(held), events })
+    (held != *overlay).then(|| Move::to(Some(held), events))
 }
 
 /// The share that is still moved after this time of ramping.
@@ -171,7 +209,7 @@ fn share_after(ramped: Duration) -> Weight {
 
 fn restored(id: &ServiceId, overlay: &Overlay, reason: String) -> Move {
     let event = Event::Restored { service: id.clone(), to: overlay.from.clone(), reason };
-    Move { overlay: None, events: vec![event] }
+    Move::to(None, vec![event])
 }
 
 fn failed_over(id: &ServiceId, overlay: &Overlay, reason: String) -> Event {

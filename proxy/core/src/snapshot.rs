@@ -120,7 +120,7 @@ pub struct Service {
     pub sticky: Option<Sticky>,
     /// The salt of the sticky hash.
     pub salt: Arc<str>,
-    /// The target of the failover policy: the last resort of a retry.
+    /// The target of the failover policy: the last resort of a retry. `None` also where it must be prepared first.
     pub fallback: Option<TargetIdx>,
     /// Its name.
     pub id: ServiceId,

@@ -130,6 +130,8 @@ pub struct ServiceState {
     pub wanted: Wanted,
     /// A failover, while one is on.
     pub overlay: Option<Overlay>,
+    /// A failover that is decided and waits for its first command. Not persisted: a restart decides anew.
+    pub preparation: Option<Preparation>,
     /// Health per endpoint; an endpoint that is absent here is [`Health::Unknown`].
     pub health: BTreeMap<TargetId, BTreeMap<EndpointAddress, Health>>,
     /// Addresses of endpoints that are given by name, as last resolved.
@@ -150,6 +152,7 @@ impl ServiceState {
             spec: Arc::new(spec.clone()),
             wanted: Wanted::declared(spec),
             overlay: None,
+            preparation: None,
             health: BTreeMap::new(),
             resolved: BTreeMap::new(),
             draining: BTreeMap::new(),
@@ -286,6 +289,40 @@ impl Overlay {
     pub(crate) fn fits(&self, wanted: &Wanted) -> bool {
         self.from == wanted.stable && self.to != self.from && wanted.targets.contains_key(&self.to)
     }
+}
+
+/// A failover that is decided, and that waits until its first command is done.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Preparation {
+    /// The target that is to be left.
+    pub from: TargetId,
+    /// The target that is to carry the service.
+    pub to: TargetId,
+    /// Who wants it.
+    pub cause: Cause,
+    /// Why, for people.
+    pub reason: String,
+    /// Since when, in milliseconds since the Unix epoch.
+    pub since_unix_ms: u64,
+    /// Runs of the command that failed.
+    pub failures: u32,
+    /// How far it has come.
+    pub stage: PreparationStage,
+}
+
+/// How far the preparation of a failover has come.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum PreparationStage {
+    /// The command runs.
+    Running {
+        /// Since this moment (monotonic), which also says which run is meant.
+        begun: Duration,
+    },
+    /// It failed, and the service stays where it is until it succeeds.
+    Held {
+        /// When it is tried again (monotonic).
+        again: Duration,
+    },
 }
 
 /// Who began a failover.

@@ -59,6 +59,7 @@ impl Scene {
             wanted: Wanted::declared(&spec),
             spec: Arc::new(spec),
             overlay: None,
+            preparation: None,
             resolved: BTreeMap::new(),
             draining: BTreeMap::new(),
         };

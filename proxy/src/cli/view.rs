@@ -6,7 +6,7 @@ use tidegate_admin::dto::{
     ServiceView as Service,
     event::{CauseView, HealthView},
     mirror::MirrorView as Mirror,
-    service::{ActiveFailover, TargetStatus, TargetView as Target},
+    service::{ActiveFailover, PreparingFailover, TargetStatus, TargetView as Target},
 };
 
 use crate::cli::{
@@ -120,6 +120,11 @@ fn notes_of(service: &Service) -> Vec<(Ink, String)> {
             CauseView::Operator => "operator",
         };
         let text = format!("{name}: failover {from} -> {to} since {since} ({by}); `tidegate restore {name}` ends it");
+        notes.push((Ink::Bad, text));
+    }
+    if let Some(PreparingFailover { from, to, since, held, .. }) = &service.failover.preparing {
+        let how = if *held { "is held: its command failed" } else { "waits for its command" };
+        let text = format!("{name}: failover {from} -> {to} {how}, since {since}; `tidegate restore {name}` ends it");
         notes.push((Ink::Bad, text));
     }
     for removed in &service.removed {

@@ -333,6 +333,9 @@ impl Running {
         for event in events {
             match event {
                 Event::FailedOver { service, cause, .. } => self.parts.stats.failed_over(service, *cause),
+                Event::FailoverHook { service, hook, failure } => {
+                    self.parts.stats.failover_hook(service, *hook, failure.is_none());
+                }
                 Event::FlagInvalid { .. } => drop(self.parts.stats.flags_invalid.fetch_add(1, Relaxed)),
                 _ => {}
             }

@@ -1,6 +1,7 @@
-//! The one writer, and the tasks that feed it: health, names, the file, signals.
+//! The one writer, and the tasks that feed it: health, names, the file, signals, commands.
 
 pub(crate) mod controller;
+pub(crate) mod failover;
 pub(crate) mod health;
 mod prober;
 pub(crate) mod process;

@@ -9,7 +9,7 @@ use std::{
 };
 
 use tidegate_config::ServiceId;
-use tidegate_core::state::Cause;
+use tidegate_core::state::{Cause, FailoverStage};
 
 use crate::observe::families::Family;
 
@@ -25,6 +25,7 @@ pub(crate) struct ControlStats {
     /// Values of flags that could not be used.
     pub(crate) flags_invalid: AtomicU64,
     failovers: Mutex<BTreeMap<(ServiceId, &'static str), u64>>,
+    failover_hooks: Mutex<BTreeMap<(ServiceId, FailoverStage, &'static str), u64>>,
     unsaved: AtomicBool,
     deployments_unsaved: AtomicBool,
     stopping: AtomicBool,
@@ -41,11 +42,24 @@ impl ControlStats {
         *failovers.entry((service.clone(), reason)).or_default() += 1;
     }
 
+    /// Counts a command around a failover that has ended.
+    pub(crate) fn failover_hook(&self, service: &ServiceId, stage: FailoverStage, succeeded: bool) {
+        let result = if succeeded { "succeeded" } else { "failed" };
+        let mut hooks = self.failover_hooks.lock().unwrap_or_else(PoisonError::into_inner);
+        *hooks.entry((service.clone(), stage, result)).or_default() += 1;
+    }
+
     /// What is counted here, for a scrape.
     pub(crate) fn families(&self) -> Vec<Family> {
         let mut failovers = Family::counter("failovers_total", "Failovers that began, by who began them.");
         for ((service, reason), count) in &*self.failovers.lock().unwrap_or_else(PoisonError::into_inner) {
             failovers.add_count(&[("service", service.as_str()), ("reason", reason)], *count);
+        }
+        let mut hooks =
+            Family::counter("failover_hooks_total", "Commands around failovers that ended, by what came of it.");
+        for ((service, stage, result), count) in &*self.failover_hooks.lock().unwrap_or_else(PoisonError::into_inner) {
+            let labels = [("service", service.as_str()), ("hook", stage.name()), ("result", *result)];
+            hooks.add_count(&labels, *count);
         }
         let mut reloads = Family::counter("config_reloads_total", "Configuration files that were loaded, or were not.");
         reloads.add_count(&[("result", "accepted")], self.reloads_accepted.load(Relaxed));
@@ -59,7 +73,7 @@ impl ControlStats {
         let mut deployments =
             Family::gauge("deployments_unsaved", "1 while decisions of deployments cannot be written down.");
         deployments.add_count(&[], u64::from(self.are_deployments_unsaved()));
-        vec![deployments, failovers, reloads, published, unsaved, invalid]
+        vec![deployments, failovers, hooks, reloads, published, unsaved, invalid]
     }
 
     /// Says whether what is in force would not outlive a restart.

@@ -110,6 +110,7 @@ impl Desk {
             | Change::Release { .. }
             | Change::Reload { .. }
             | Change::Health { .. }
+            | Change::Prepared { .. }
             | Change::Resolved { .. }
             | Change::Readings { .. }
             | Change::SetFlag { .. }

@@ -31,6 +31,8 @@ use tokio::{
 
 /// Output that is kept of a command: enough for the end of a log, and little enough to be written down.
 const MAX_OUTPUT: usize = 64 * 1024;
+/// Bytes of it that are told with a failure.
+const SHOWN: usize = 500;
 /// Time between two looks at a group that is being ended.
 const LOOK: Duration = Duration::from_millis(25);
 /// How long the system may take to remove processes that it was told to kill.
@@ -210,6 +212,17 @@ async fn end_with(process: Process, patience: Patience) {
     if process.started != 0 && running_since(process.group) == Some(process.started) {
         end_group(process.group, patience.ending).await;
     }
+}
+
+/// Why a command did not do what it was asked for, with the end of what it printed; `None`: it did.
+pub(crate) fn failure(report: &HookReport) -> Option<String> {
+    if report.end == HookEnd::Exit(0) {
+        return None;
+    }
+    let from = report.output.len().saturating_sub(SHOWN);
+    let from = (from..report.output.len()).find(|at| report.output.is_char_boundary(*at)).unwrap_or(0);
+    let tail = report.output.get(from..).unwrap_or_default().trim();
+    Some(if tail.is_empty() { report.end.to_string() } else { format!("{}: {tail}", report.end) })
 }
 
 /// Asks a group to end, waits until it has, and forces what is left of it.

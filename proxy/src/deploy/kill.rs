@@ -14,7 +14,7 @@ use tidegate_core::{
         DeploymentId, Environment, ServiceMemory,
         engine::EngineError,
         environment::HOOK_TIMEOUT,
-        machine::{HookCall, HookEnd, HookReport, Refusal},
+        machine::{HookCall, Refusal},
         spec::HookRun,
         step::{HookRole, HookStep, OnHookFailure, Version},
     },
@@ -26,9 +26,6 @@ use super::{
     hook,
 };
 use crate::control::controller::Control;
-
-/// Bytes of what a command printed that are answered.
-const SHOWN: usize = 500;
 
 /// Versions of a service that are to be stopped.
 #[derive(Debug)]
@@ -147,8 +144,8 @@ async fn stop(victim: Victim, control: &Control, actor: &Actor) -> Result<(), Or
         // Held until the end: its value changes when the command is to be killed, and nobody asks for that.
         let (_held, kill) = watch::channel(false);
         let report = hook::run(&call, |_| {}, kill).await;
-        if report.end != HookEnd::Exit(0) {
-            return Err(failed(&victim.target, &report));
+        if let Some(why) = hook::failure(&report) {
+            return Err(failed(&victim.target, &why));
         }
     }
     if let Some((_, gone)) = victim.releases {
@@ -157,11 +154,7 @@ async fn stop(victim: Victim, control: &Control, actor: &Actor) -> Result<(), Or
     Ok(())
 }
 
-fn failed(target: &TargetId, report: &HookReport) -> OrderError {
-    let from = report.output.len().saturating_sub(SHOWN);
-    let from = (from..report.output.len()).find(|at| report.output.is_char_boundary(*at)).unwrap_or(0);
-    let tail = report.output.get(from..).unwrap_or_default().trim();
-    let printed = if tail.is_empty() { String::new() } else { format!(": {tail}") };
-    let message = format!("the stop command of target {target} failed, so it stays: {}{printed}", report.end);
+fn failed(target: &TargetId, why: &str) -> OrderError {
+    let message = format!("the stop command of target {target} failed, so it stays: {why}");
     OrderError::Engine(EngineError::Refused(Refusal::Conflict(message)))
 }

@@ -2,6 +2,7 @@
 
 mod deploying;
 mod failing;
+mod failover_hooks;
 mod flags;
 mod harness;
 mod lasting;

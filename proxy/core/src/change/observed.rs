@@ -30,9 +30,20 @@ pub(super) fn health(state: &State, reports: &[HealthReport], now: Moment) -> Ap
 }
 
 fn follow_health(id: &ServiceId, service: &mut ServiceState, now: Moment) -> Vec<Event> {
-    let Some(next) = failover::next_move(id, service, now) else { return Vec::new() };
-    service.overlay = next.overlay;
-    next.events
+    failover::next_move(id, service, now).map_or_else(Vec::new, |next| next.make(service))
+}
+
+/// Notes that the command before a failover has ended.
+pub(super) fn prepared(state: &State, id: &ServiceId, run: Duration, failure: Option<&str>, now: Moment) -> Applied {
+    let mut draft = Draft::default();
+    if let Some(old) = state.services.get(id)
+        && let Some(next) = failover::prepare::ended(id, old, run, failure, now)
+    {
+        let mut service = ServiceState::clone(old);
+        draft.events = next.make(&mut service);
+        draft.edited.insert(id.clone(), service);
+    }
+    draft.finish(state)
 }
 
 fn note(service: &mut ServiceState, report: &HealthReport) -> Option<Event> {
@@ -83,8 +94,7 @@ pub(super) fn tick(state: &State, now: Moment) -> Applied {
         let mut service = ServiceState::clone(old);
         service.draining.retain(|_, until| !over(until));
         if let Some(next) = next {
-            service.overlay = next.overlay;
-            events.extend(next.events);
+            events.extend(next.make(&mut service));
         }
         edited.insert(id.clone(), service);
     }

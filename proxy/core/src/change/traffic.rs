@@ -1,11 +1,12 @@
 //! What operators do to a service's traffic: switch, split, fail over, restore.
 
-use tidegate_config::{ServiceId, Split, TargetId, Weight};
+use tidegate_config::{ServiceId, Split, TargetId};
 
 use super::{ChangeError, Edited};
 use crate::{
     event::Event,
-    state::{Cause, Moment, Overlay, Phase, ServiceState},
+    failover::{full, prepare},
+    state::{Cause, Moment, Overlay, ServiceState},
 };
 
 /// Makes a target stable with everything. Ends a failover: the operator chose.
@@ -16,6 +17,7 @@ pub(super) fn switch(id: &ServiceId, service: &mut ServiceState, to: &TargetId) 
         let reason = format!("an operator switched to {to} and so ended the failover to {}", overlay.to);
         events.push(Event::Restored { service: id.clone(), to: to.clone(), reason });
     }
+    events.extend(prepare::call_off(id, service, format!("an operator switched to {to}")));
     let split = std::mem::replace(&mut service.wanted.split, Split::all(to.clone()));
     let from = std::mem::replace(&mut service.wanted.stable, to.clone());
     service.wanted.drained.remove(to);
@@ -44,7 +46,7 @@ pub(super) fn split(id: &ServiceId, service: &mut ServiceState, split: &Split) -
 }
 
 /// Moves the service to another target until it is restored. Takes over a failover that is on: from then on it is the
-/// operator's, and does not come back by itself.
+/// operator's, and does not come back by itself. Where a command has to run first, the service moves after that.
 pub(super) fn fail_over(id: &ServiceId, service: &mut ServiceState, to: &TargetId, now: Moment) -> Edited {
     must_exist(id, service, to, "to")?;
     let from = service.wanted.stable.clone();
@@ -54,28 +56,38 @@ pub(super) fn fail_over(id: &ServiceId, service: &mut ServiceState, to: &TargetI
         return Err(ChangeError::invalid("to", message));
     }
     must_not_be_drained(id, service, to)?;
-    if service.overlay.as_ref().is_some_and(|on| on.to == *to && on.cause == Cause::Operator) {
-        return Ok(Vec::new());
+    let carried = service.overlay.as_ref().filter(|on| on.to == *to);
+    if carried.is_none() && service.spec.failover.as_ref().is_some_and(|policy| policy.hooks.before.is_some()) {
+        return Ok(prepare::ask(id, service, to, now).map_or_else(Vec::new, |next| next.make(service)));
     }
-    service.overlay = Some(Overlay {
-        from: from.clone(),
-        to: to.clone(),
-        share: Weight::FULL,
-        cause: Cause::Operator,
-        since_unix_ms: now.unix_ms,
-        phase: Phase::Holding,
-    });
-    let reason = "an operator asked for it".to_owned();
-    Ok(vec![Event::FailedOver { service: id.clone(), from, to: to.clone(), cause: Cause::Operator, reason }])
+    // It carries the service since then, whoever wanted it first.
+    let since = carried.map_or(now.unix_ms, |on| on.since_unix_ms);
+    let is_theirs = carried.is_some_and(|on| on.cause == Cause::Operator);
+    let mut events: Vec<Event> =
+        prepare::call_off(id, service, format!("an operator wants {to} to carry the service")).into_iter().collect();
+    if !is_theirs {
+        let moved = full(&from, to, Cause::Operator, now);
+        service.overlay = Some(Overlay { since_unix_ms: since, ..moved });
+        let reason = "an operator asked for it".to_owned();
+        let (service, to) = (id.clone(), to.clone());
+        events.push(Event::FailedOver { service, from, to, cause: Cause::Operator, reason });
+    }
+    Ok(events)
 }
 
-/// Ends a failover.
+/// Ends a failover, or the preparation of one.
 pub(super) fn restore(id: &ServiceId, service: &mut ServiceState) -> Edited {
+    let called_off = prepare::call_off(id, service, "an operator asked for it".into());
     let Some(overlay) = service.overlay.take() else {
-        return Err(ChangeError::Conflict(format!("service {id} has no failover to restore from")));
+        return called_off.map(|event| vec![event]).ok_or_else(|| no_failover(id));
     };
     let reason = "an operator asked for it".to_owned();
-    Ok(vec![Event::Restored { service: id.clone(), to: overlay.from, reason }])
+    let restored = Event::Restored { service: id.clone(), to: overlay.from, reason };
+    Ok(called_off.into_iter().chain([restored]).collect())
+}
+
+fn no_failover(id: &ServiceId) -> ChangeError {
+    ChangeError::Conflict(format!("service {id} has no failover to restore from"))
 }
 
 /// Refuses a name that is not a target of the service, and says which ones there are.
