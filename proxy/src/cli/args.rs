@@ -1,5 +1,7 @@
 //! The arguments of every verb. Their doc comments are what `--help` prints.
 
+mod deployment;
+mod document;
 mod look;
 mod mirror;
 mod process;
@@ -8,7 +10,12 @@ mod traffic;
 
 use clap::{Args, Parser, Subcommand};
 
-pub(crate) use look::{EventsArgs, ExplainArgs, HeaderArg, HistoryArgs, StatusArgs};
+pub(crate) use deployment::{
+    AppCommand, AppDeployArgs, ConvertArgs, CreateArgs, DeploymentCommand, DiagnoseArgs, MetricsArgs, MetricsCommand,
+    OrderArgs, StatusOfArgs, SteerArgs, WaitArgs, WhichArgs,
+};
+pub(crate) use document::DocumentArgs;
+pub(crate) use look::{EventsArgs, ExplainArgs, HistoryArgs, StatusArgs};
 pub(crate) use mirror::{MirrorArgs, MirrorCommand, MirrorSetArgs, MirrorShowArgs};
 pub(crate) use process::{CheckArgs, CompletionsArgs, DemoArgs, InitArgs, LogFormat, ReloadArgs, ServeArgs};
 pub(crate) use target::{EndpointArg, TargetAddArgs, TargetArgs, TargetCommand, TargetDrainArgs};
@@ -24,7 +31,9 @@ pub(crate) const DEFAULT_SERVER: &str = "http://127.0.0.1:3091";
 /// `tidegate demo` shows all of it on this machine. `tidegate init` writes a configuration file to begin with,
 /// `tidegate serve` runs it, and the other verbs talk to the admin API of the running proxy.
 ///
-/// Exit codes: 0 done, 1 refused or failed, 2 bad usage or configuration.
+/// Exit codes: 0 done, 1 refused or failed, 2 bad usage or configuration. Verbs that follow a deployment with --wait
+/// end with 0 when it succeeded, 1 when it was rolled back, 2 when it failed, 3 when it is paused, and 4 when that is
+/// not known in time.
 #[derive(Debug, Parser)]
 #[command(name = "tidegate", version, max_term_width = 100)]
 pub(crate) struct Cli {
@@ -97,6 +106,15 @@ pub(crate) enum Command {
     /// Set, remove or show a mirror, which copies requests to a shadow target
     #[command(subcommand)]
     Mirror(MirrorCommand),
+    /// Create deployments, which shift traffic step by step, and steer them
+    #[command(subcommand)]
+    Deployment(DeploymentCommand),
+    /// Deploy an application: a deployment is created and begins at once
+    #[command(subcommand)]
+    App(AppCommand),
+    /// Show what was counted of the versions of a deployment
+    #[command(subcommand)]
+    Metrics(MetricsCommand),
     /// Show, set and override feature flags
     #[command(subcommand)]
     Flag(FlagCommand),
