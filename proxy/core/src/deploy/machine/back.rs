@@ -42,7 +42,7 @@ impl Work {
     }
 
     /// The command that runs now is of no use any more.
-    fn end_hook(&mut self) {
+    pub(super) fn end_hook(&mut self) {
         if let State::Running { doing: Doing::Act { op, process, .. }, at } = &self.d.state {
             let (op, process) = (*op, *process);
             let runs = self.d.plan.steps.get(*at).is_some_and(|plan| plan.step.command().is_some());

@@ -248,7 +248,16 @@ impl Work {
 
     fn step_failed(&mut self, at: usize, task: Task, step: &str, why: Why) {
         self.tell(Happened::StepFailed { at, task, step: step.into(), why: why.clone() });
-        self.fail(why);
+        self.fail_at(at, why);
+    }
+
+    /// The deployment has failed at a step, unless that is a command whose failure is only told.
+    pub(super) fn fail_at(&mut self, at: usize, why: Why) {
+        let step = self.d.plan.steps.get(at).map(|plan| &plan.step);
+        match step.and_then(Step::command).map(|hook| hook.on_failure) {
+            Some(OnHookFailure::Report) => self.enter(at + 1),
+            Some(OnHookFailure::Fail) | None => self.fail(why),
+        }
     }
 
     /// The step is done: the next one begins.

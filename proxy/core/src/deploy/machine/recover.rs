@@ -8,7 +8,7 @@ use crate::{
     change::ReleaseCause,
     deploy::{
         history::Happened,
-        step::{HookStep, Pause, PlanStep, Step, UndoStep},
+        step::{HookStep, OnHookFailure, Pause, PlanStep, Step, UndoStep},
     },
 };
 
@@ -106,7 +106,11 @@ impl Work {
         }
         let why = format!("{} was cut off by a restart, and may not be run again", hook.role.name());
         self.how(why.clone());
-        self.fail(Why::new(WhyKind::Hook, why));
+        if hook.on_failure == OnHookFailure::Report {
+            // It may have outlived the proxy; where the deployment fails, that ends it.
+            self.end_hook();
+        }
+        self.fail_at(at, Why::new(WhyKind::Hook, why));
     }
 
     fn restate(&mut self, at: usize, runs: u32, until: Deadline) -> u64 {

@@ -344,6 +344,18 @@ fn a_post_hook_that_fails_is_told_and_changes_nothing() {
 }
 
 #[test]
+fn a_post_hook_that_a_restart_cut_off_is_told_and_changes_nothing() {
+    let json = r#"{"strategy":"recreate","service":"web","version":"2","post_hook":"tell"}"#;
+    let mut rig = Rig::new(Script { hooks: [(("post hook", "green"), HookEnd::Exit(3))].into(), ..Script::default() });
+    rig.deploy(1, json);
+    for kill_at in 1..=rig.borders {
+        let mut rig = Rig { kill_at: Some(kill_at), ..Rig::new(Script::default()) };
+        assert_eq!(rig.deploy(1, json), State::Succeeded, "killed at {kill_at}: {:#?}", rig.log);
+        assert!(rig.runs.values().all(|runs| *runs <= 2), "{:?}", rig.runs);
+    }
+}
+
+#[test]
 fn a_pre_hook_that_fails_harms_nobody_and_blames_no_version() {
     let json = r#"{"strategy":"recreate","service":"web","version":"2","pre_hook":"migrate"}"#;
     let mut rig = Rig::new(Script { hooks: [(("pre hook", "green"), HookEnd::Exit(1))].into(), ..Script::default() });
