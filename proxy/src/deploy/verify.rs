@@ -11,12 +11,14 @@ use tidegate_core::{
     Endpoint, Health, Service, Snapshot,
     deploy::{machine::Outcome, step::Verify},
 };
-use tokio::time::{Instant, MissedTickBehavior, interval};
+use tokio::time::{Instant, MissedTickBehavior, interval, sleep};
 
 use crate::{probe, routing::Routing};
 
 /// Time between two probes of an endpoint.
 const INTERVAL: Duration = Duration::from_secs(1);
+/// Time between two looks whether the proxy uses what has passed: its own checks may be a moment behind.
+const LOOK: Duration = Duration::from_millis(50);
 /// Longest wait for one answer.
 const ANSWER: Duration = Duration::from_secs(5);
 /// Probes that run at the same time.
@@ -55,8 +57,14 @@ pub(super) async fn run(verify: &Verify, routing: &Routing) -> Outcome {
                 Err(reason) => (asked.passed, asked.reason) = (0, reason),
             }
         }
-        if asked.iter().all(|asked| asked.passed >= verify.successes && in_use(routing, asked)) {
-            return Outcome::Done;
+        if asked.iter().all(|asked| asked.passed >= verify.successes) {
+            let again = deadline.min(Instant::now() + INTERVAL);
+            while Instant::now() < again {
+                if asked.iter().all(|asked| in_use(routing, asked)) {
+                    return Outcome::Done;
+                }
+                sleep(LOOK).await;
+            }
         }
     }
 }
