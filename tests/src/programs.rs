@@ -21,17 +21,19 @@ use tempfile::TempDir;
 
 use crate::{origin::refused_address, until};
 
-/// Starts every endpoint of a target, or the one that it is told. A version whose name begins with `bad` never listens.
+/// Starts every endpoint of a target, or the one that it is told. A version whose name begins with `bad` never listens,
+/// and one whose name begins with `unready` answers everything but `/ready`.
 const START: &str = r#"#!/bin/sh
 set -eu
 cd "$(dirname "$0")"
 echo "start $TIDEGATE_SERVICE $TIDEGATE_TARGET ${TIDEGATE_REPLICA:-all} $TIDEGATE_VERSION" >> calls
 case "$TIDEGATE_VERSION" in bad*) exit 0 ;; esac
+case "$TIDEGATE_VERSION" in unready*) ready=--unready ;; *) ready=--ready ;; esac
 for file in "addresses/$TIDEGATE_SERVICE.$TIDEGATE_TARGET."${TIDEGATE_REPLICA:-*}; do
     pid="pids/${file#addresses/}"
     if [ -e "$pid" ] && kill -0 "$(cat "$pid")" 2>/dev/null; then continue; fi
     rm -f "$pid"
-    "$ORIGIN" "$(cat "$file")" "$TIDEGATE_VERSION" "--slow=$(cat slow)" "--pid=$PWD/$pid" </dev/null >/dev/null 2>&1 &
+    "$ORIGIN" "$(cat "$file")" "$TIDEGATE_VERSION" "--slow=$(cat slow)" "$ready" "--pid=$PWD/$pid" </dev/null >/dev/null 2>&1 &
     until [ -e "$pid" ]; do sleep 0.01; done
 done
 "#;

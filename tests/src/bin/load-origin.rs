@@ -1,8 +1,9 @@
 //! An origin for load tests: answers every request at once, at the least cost that Rust allows.
 //!
-//! `load-origin ADDRESS [NAME] [--hang] [--slow=MS] [--pid=FILE]`: answers 200 with NAME (`ok`), padded to 100 bytes; with
-//! `--hang` it reads and never answers, with `--slow=MS` it answers after so many milliseconds. With `--pid=FILE` it writes
-//! its number there once it listens. Requests must fit one read and have no body, or a body that it may read past.
+//! `load-origin ADDRESS [NAME] [--hang] [--slow=MS] [--unready] [--pid=FILE]`: answers 200 with NAME (`ok`), padded to 100
+//! bytes; with `--hang` it reads and never answers, with `--slow=MS` it answers after so many milliseconds, and with
+//! `--unready` it answers 503 to `GET /ready`. With `--pid=FILE` it writes its number there once it listens. Requests must
+//! fit one read and have no body, or a body that it may read past.
 
 use std::{env, io, time::Duration};
 
@@ -20,10 +21,12 @@ const BIND: Duration = Duration::from_secs(5);
 async fn main() -> std::io::Result<()> {
     let arguments: Vec<String> = env::args().skip(1).collect();
     let hang = arguments.iter().any(|a| a == "--hang");
+    let unready = arguments.iter().any(|a| a == "--unready");
     let slow = arguments.iter().find_map(|a| a.strip_prefix("--slow="));
     let slow = Duration::from_millis(slow.map_or(0, |ms| ms.parse().expect("--slow=MS takes a number")));
     let mut words = arguments.iter().filter(|a| !a.starts_with("--"));
-    let address = words.next().expect("usage: load-origin ADDRESS [NAME] [--hang] [--slow=MS] [--pid=FILE]");
+    let address =
+        words.next().expect("usage: load-origin ADDRESS [NAME] [--hang] [--slow=MS] [--unready] [--pid=FILE]");
     let name = words.next().map_or("ok", String::as_str);
     let answer = format!(
         "HTTP/1.1 200 OK\r\ncontent-type: text/plain\r\ncontent-length: {BODY}\r\nx-origin: {name}\r\n\r\n{name:<BODY$}"
@@ -38,7 +41,7 @@ async fn main() -> std::io::Result<()> {
     }
     loop {
         let (stream, _) = listener.accept().await?;
-        tokio::spawn(serve(stream, answer, hang, slow));
+        tokio::spawn(serve(stream, answer, How { hang, unready, slow }));
     }
 }
 
@@ -54,7 +57,16 @@ async fn bind(address: &str) -> io::Result<TcpListener> {
     }
 }
 
-async fn serve(mut stream: TcpStream, answer: &'static str, hang: bool, slow: Duration) -> std::io::Result<()> {
+const UNREADY: &str = "HTTP/1.1 503 Service Unavailable\r\ncontent-length: 0\r\n\r\n";
+
+#[derive(Clone, Copy)]
+struct How {
+    hang: bool,
+    unready: bool,
+    slow: Duration,
+}
+
+async fn serve(mut stream: TcpStream, answer: &'static str, how: How) -> std::io::Result<()> {
     stream.set_nodelay(true)?;
     let mut buffer = vec![0; 64 * 1024];
     loop {
@@ -63,10 +75,11 @@ async fn serve(mut stream: TcpStream, answer: &'static str, hang: bool, slow: Du
             return Ok(());
         }
         // A proxy sends one request at a time on a connection, so the end of a head ends a request.
-        if !hang && buffer[..n].windows(4).any(|w| w == b"\r\n\r\n") {
-            if !slow.is_zero() {
-                sleep(slow).await;
+        if !how.hang && buffer[..n].windows(4).any(|w| w == b"\r\n\r\n") {
+            if !how.slow.is_zero() {
+                sleep(how.slow).await;
             }
+            let answer = if how.unready && buffer.starts_with(b"GET /ready ") { UNREADY } else { answer };
             stream.write_all(answer.as_bytes()).await?;
         }
     }

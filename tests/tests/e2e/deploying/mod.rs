@@ -4,8 +4,12 @@
 
 mod blue_green;
 mod canary;
+mod crashing;
 mod in_place;
+mod refusing;
 mod rolling;
+mod steering;
+mod variants;
 
 use serde_json::{Value, json};
 use tidegate_e2e::{Origin, Programs, Tidegate};

@@ -1,0 +1,131 @@
+//! Taking a deployment back, whatever it is doing: the traffic comes first.
+
+use std::time::{Duration, Instant};
+
+use serde_json::{Value, json};
+use tidegate_e2e::{Behaviour, Crowd, Origin, Tidegate, until};
+
+use super::{HEALTH, document, shares};
+
+/// Commands that a deployment waits for: one that goes on, and one that says "not yet".
+fn config(blue: &Origin, green: &Origin, dir: &std::path::Path) -> String {
+    use std::os::unix::fs::PermissionsExt as _;
+    let script = |name: &str, text: &str| {
+        let path = dir.join(name);
+        std::fs::write(&path, text).unwrap();
+        std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o755)).unwrap();
+        format!("[hook.{name}]\nargv = [{path:?}]\n")
+    };
+    // `exec`, so that the process is gone as soon as it is asked to go.
+    let long = script("long", "#!/bin/sh\nexec sleep 600\n");
+    let not_yet = script("not-yet", "#!/bin/sh\nexit 75\n");
+    format!(
+        "{long}{not_yet}[service.web]\nstable = \"blue\"\n{HEALTH}\n[service.web.target.blue]\nendpoints = [\"{}\"]\n\
+         [service.web.target.green]\nendpoints = [\"{}\"]\n",
+        blue.address(),
+        green.address()
+    )
+}
+
+async fn rolled_back(proxy: &Tidegate, id: &str, what: &str) -> Value {
+    let asked = Instant::now();
+    proxy.order(id, "rollback").await;
+    until("blue has all traffic", || async { (proxy.service("web").await["split"]["blue"] == 100.0).then_some(()) })
+        .await;
+    let restored = asked.elapsed();
+    let over = proxy.reaches(id, "rolled-back").await;
+    println!(
+        "ms: {what}: traffic back after {} ms, over after {} ms",
+        restored.as_millis(),
+        asked.elapsed().as_millis()
+    );
+    over
+}
+
+#[tokio::test]
+async fn a_rollback_in_whatever_it_does_brings_the_traffic_back_first() {
+    let (blue, green) = (Origin::start("blue").await, Origin::start("green").await);
+    let dir = tempfile::TempDir::new().unwrap();
+    let proxy = Tidegate::start(&config(&blue, &green, dir.path())).await;
+    let crowd = Crowd::start(proxy.public(), 4);
+    // What it does, what it shows meanwhile, and the step that it stands at.
+    let doings = [
+        (json!({ "analyse": "60s" }), "running", "analyse"),
+        (json!({ "pause": "60s" }), "running", "pause"),
+        (json!({ "pause": "manual" }), "paused", "pause"),
+        (json!({ "gate": "not-yet", "deadline": "60s" }), "running", "pause"),
+        (json!({ "gate": "long", "deadline": "60s" }), "running", "pause"),
+        (json!({ "hook": "long" }), "running", "hook"),
+    ];
+    for (doing, state, step) in doings {
+        let what = doing.to_string();
+        let steps = json!([{ "set": 30 }, doing, { "set": 100 }]);
+        let id = proxy.deploy(document("custom", json!({ "to": "green", "step": steps }))).await;
+        let stands = |deployment: &Value| deployment["state"] == state && deployment["step"]["name"] == step;
+        proxy.becomes(&id, &what, stands).await;
+        let over = rolled_back(&proxy, &id, &what).await;
+        assert_eq!((&over["why"]["kind"], &over["troubles"]), (&json!("operator"), &json!([])), "{what}");
+        assert_eq!(over["traffic"]["web"], json!({ "blue": 100 }), "{what}");
+    }
+    let outcomes = crowd.stop().await;
+    assert_eq!(outcomes.failed(), 0);
+    assert!(outcomes.of("green") > 0, "{outcomes:?}");
+}
+
+#[tokio::test]
+async fn a_rollback_while_the_new_version_is_checked_or_the_old_one_drained_leaves_no_traffic_behind() {
+    let (blue, green) = (Origin::start("blue").await, Origin::start("green").await);
+    let dir = tempfile::TempDir::new().unwrap();
+    let proxy = Tidegate::start(&config(&blue, &green, dir.path())).await;
+    green.set(Behaviour::Status(503));
+    let unready = json!({ "to": "green", "health_check_path": "/ready", "health_timeout": "60s" });
+    let id = proxy.deploy(document("canary", unready)).await;
+    proxy.does(&id, "verify").await;
+    rolled_back(&proxy, &id, "verify").await;
+    assert_eq!(shares(&proxy, "green").await, [0.0; 0], "it never got traffic");
+    green.set(Behaviour::Ok);
+
+    // A request runs on blue for so long that its drain does not end.
+    blue.set(Behaviour::Slow(Duration::from_secs(30)));
+    let before = blue.count();
+    let public = proxy.public();
+    let slow = tokio::spawn(async move { tidegate_e2e::get(public, "/slow").await });
+    until("blue has the slow request", || async { (blue.count() > before).then_some(()) }).await;
+    blue.set(Behaviour::Ok);
+    let crowd = Crowd::start(proxy.public(), 4);
+    let drained = json!({ "to": "green", "watch": "0s", "keep_old": false, "drain_timeout": "60s" });
+    let id = proxy.deploy(document("blue-green", drained)).await;
+    proxy.does(&id, "drain").await;
+    rolled_back(&proxy, &id, "drain").await;
+    let before = crowd.so_far();
+    crowd.more(40).await;
+    let outcomes = crowd.stop().await;
+    assert_eq!((outcomes.since(&before).of("green"), outcomes.failed()), (0, 0));
+    assert!(!slow.is_finished(), "what ran on blue was not cut");
+    slow.abort();
+}
+
+#[tokio::test]
+async fn a_success_can_be_taken_back_until_the_next_deployment_begins() {
+    let (blue, green) = (Origin::start("blue").await, Origin::start("green").await);
+    let dir = tempfile::TempDir::new().unwrap();
+    let proxy = Tidegate::start(&config(&blue, &green, dir.path())).await;
+    let crowd = Crowd::start(proxy.public(), 4);
+    let to = |to: &str| document("blue-green", json!({ "to": to, "watch": "0s" }));
+    let first = proxy.deploy(to("green")).await;
+    proxy.reaches(&first, "succeeded").await;
+    let over = rolled_back(&proxy, &first, "after success").await;
+    assert_eq!(over["successful"], false, "{over:#}");
+    let again = proxy.call("POST", &format!("/api/deployments/{first}/rollback"), None).await;
+    assert_eq!(again.status, 409, "{}", again.text());
+
+    let second = proxy.deploy(to("green")).await;
+    proxy.reaches(&second, "succeeded").await;
+    let third = proxy.deploy(to("blue")).await;
+    proxy.reaches(&third, "succeeded").await;
+    let late = proxy.call("POST", &format!("/api/deployments/{second}/rollback"), None).await;
+    assert_eq!(late.status, 409, "{}", late.text());
+    assert!(late.text().contains("another deployment"), "{}", late.text());
+    assert_eq!(proxy.service("web").await["stable"], "blue");
+    assert_eq!(crowd.stop().await.failed(), 0);
+}
