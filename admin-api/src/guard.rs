@@ -2,6 +2,7 @@
 
 use std::{panic::AssertUnwindSafe, sync::Arc};
 
+use arc_swap::ArcSwap;
 use axum::{
     extract::{Request, State},
     middleware::Next,
@@ -19,8 +20,8 @@ use crate::{
 const NOSNIFF: HeaderName = HeaderName::from_static("x-content-type-options");
 
 /// Lets a request in, or answers it. Also unknown paths are behind it: without a token nothing can be learnt.
-pub(crate) async fn guard(State(access): State<Arc<Access>>, mut request: Request, next: Next) -> Response {
-    let mut response = match admit(&access, &mut request) {
+pub(crate) async fn guard(State(access): State<Arc<ArcSwap<Access>>>, mut request: Request, next: Next) -> Response {
+    let mut response = match admit(&access.load_full(), &mut request) {
         // One request that panics must not take the connection of others' answers with it.
         Ok(()) => AssertUnwindSafe(next.run(request)).catch_unwind().await.unwrap_or_else(|_| {
             tracing::error!("a call of the admin API panicked");

@@ -16,9 +16,10 @@ use std::{
     time::{Duration, Instant, SystemTime, UNIX_EPOCH},
 };
 
+use arc_swap::ArcSwap;
 use sd_notify::NotifyState;
-use tidegate_admin::{Access, AccessToken, Actor, AdminListener, EventLog, Heirloom, MetricsAccess, Upgraded};
-use tidegate_config::{Config, ListenerId, Role, server::AdminAddress};
+use tidegate_admin::{Actor, AdminListener, EventLog, Heirloom, Upgraded};
+use tidegate_config::{Config, ListenerId, server::AdminAddress};
 use tidegate_core::{Event, Moment, State, compile, deploy::engine::Engine};
 use tokio::{
     sync::{mpsc, oneshot, watch},
@@ -29,6 +30,7 @@ use crate::{
     cli::ServeArgs,
     control::{
         controller::{Control, Controller},
+        credentials::{self, Credentials},
         failover::{self, FailoverHooks},
         health,
         process::{ProxyProcess, UpgradeCall},
@@ -51,7 +53,7 @@ use crate::{
         tell::Teller,
     },
     flags::{self, FirstLook, FlagSources},
-    lane::{PinKeys, Shared},
+    lane::Shared,
     mirror::Mirrors,
     net::{self, BindError, DataPlane, Phase, Rosters, Sockets},
     observe::{
@@ -321,7 +323,13 @@ impl Parts {
         let admin = bind_admin(&config, left.admin).await?;
         let heirloom = admin.heirloom().map_err(ServeError::system("keep the socket of the admin API"))?;
         let (signs, seen) = mpsc::channel(PASSIVE_QUEUE);
-        let shared = Arc::new(Shared::new(&config, Arc::clone(&routing), signs, pin_keys(&secrets), Mirrors::new()));
+        let shared = Arc::new(Shared::new(
+            &config,
+            Arc::clone(&routing),
+            signs,
+            credentials::pin_keys(&secrets),
+            Mirrors::new(),
+        ));
         let (stop, stopping) = watch::channel(Phase::Serving);
         let plane = net::start(&config, &shared, &stopping, left.sockets)?;
 
@@ -340,11 +348,15 @@ impl Parts {
         };
         let (control, controller) = controller.start().map_err(ServeError::system("start the control thread"))?;
         let flags = FlagSources::start(flags, &control, &routing);
+        let access = Arc::new(ArcSwap::from_pointee(credentials::access(&config, &secrets)));
+        drop(secrets);
+        let (in_force, certificates) = (Arc::clone(&access), Arc::clone(plane.certificates()));
         let around = Around {
             control: control.clone(),
             routing: Arc::clone(&routing),
             events: Arc::clone(&events),
             stats: Arc::clone(&stats),
+            credentials: Credentials::new(&config, in_force, Arc::clone(&shared), certificates),
         };
         let path_of_state = path.is_some().then(|| config.server.state_dir.clone());
         let reloader = Arc::new(Reloader::new(path, Arc::clone(&config), around));
@@ -393,8 +405,7 @@ impl Parts {
             upgrades,
             deployments,
         };
-        let router = tidegate_admin::router(Arc::new(process), access(&config, &secrets));
-        drop(secrets);
+        let router = tidegate_admin::router(Arc::new(process), access);
         let (stop_admin, admin_stopped) = oneshot::channel::<()>();
         let admin = tokio::spawn(tidegate_admin::serve(admin, router, async {
             // Its sender going away means the same.
@@ -556,18 +567,6 @@ fn address_text(address: &AdminAddress) -> String {
         AdminAddress::Tcp(address) => address.to_string(),
         AdminAddress::Unix(path) => format!("unix:{}", path.display()),
     }
-}
-
-fn pin_keys(secrets: &Secrets) -> PinKeys {
-    let admin = secrets.tokens.iter().filter(|(token, _)| token.role == Role::Admin).map(|(_, secret)| secret);
-    PinKeys::new(admin, secrets.pins.iter().map(|(service, secret)| (service.clone(), secret)))
-}
-
-fn access(config: &Config, secrets: &Secrets) -> Access {
-    let token =
-        |(token, secret): &(tidegate_config::Token, _)| AccessToken::new(token.name.as_str(), token.role, secret);
-    let metrics = if config.admin.metrics_auth { MetricsAccess::Token } else { MetricsAccess::Open };
-    Access::new(secrets.tokens.iter().map(token).collect(), &config.admin.listen, config.admin.hosts.clone(), metrics)
 }
 
 /// Starts what feeds the controller. These tasks end with the runtime.

@@ -15,6 +15,7 @@ mod versions;
 
 use std::sync::Arc;
 
+use arc_swap::ArcSwap;
 use axum::{Router, middleware, response::Json};
 use http::Method;
 use tidegate_config::Role;
@@ -42,22 +43,26 @@ pub(crate) struct App {
 
 /// The admin API over this process.
 ///
-/// Every request is checked by `access` before it is routed, also one for an unknown path.
-pub fn router(process: Arc<dyn Process>, access: Access) -> Router {
+/// Every request is checked by the `access` in force before it is routed, also one for an unknown path.
+pub fn router(process: Arc<dyn Process>, access: Arc<ArcSwap<Access>>) -> Router {
     let (router, mut document) = calls().split_for_parts();
-    if !access.needs_tokens() {
-        document.security = None;
-    }
     let app = App { process, followers: Arc::new(Semaphore::new(MAX_FOLLOWERS)) };
-    let document = Json(serde_json::to_value(document).unwrap_or_default());
+    let with_tokens = Json(serde_json::to_value(&document).unwrap_or_default());
+    document.security = None;
+    let open = Json(serde_json::to_value(&document).unwrap_or_default());
+    let asked = Arc::clone(&access);
+    let document = move || {
+        let document = if asked.load().needs_tokens() { with_tokens.clone() } else { open.clone() };
+        std::future::ready(document)
+    };
     let about = Router::new()
-        .route("/api/openapi.json", axum::routing::get(move || std::future::ready(document.clone())))
+        .route("/api/openapi.json", axum::routing::get(document))
         .route_layer(middleware::from_fn_with_state(Role::Read, guard::require));
     router
         .merge(about)
         .fallback(unknown_path)
         .method_not_allowed_fallback(other_method)
-        .layer(middleware::from_fn_with_state(Arc::new(access), guard::guard))
+        .layer(middleware::from_fn_with_state(access, guard::guard))
         .with_state(app)
 }
 

@@ -2,6 +2,7 @@
 
 use std::sync::{Arc, LazyLock};
 
+use arc_swap::ArcSwap;
 use axum::{Router, body::Body};
 use http::{HeaderMap, Request, StatusCode};
 use http_body_util::BodyExt as _;
@@ -51,6 +52,11 @@ pub(crate) fn listen() -> AdminAddress {
     AdminAddress::Tcp("127.0.0.1:3091".parse().unwrap())
 }
 
+/// Access that nobody renews.
+pub(crate) fn in_force(access: Access) -> Arc<ArcSwap<Access>> {
+    Arc::new(ArcSwap::from_pointee(access))
+}
+
 impl Api {
     /// Without tokens.
     pub(crate) fn open() -> Self {
@@ -72,12 +78,12 @@ impl Api {
     pub(crate) fn on(file: &str) -> Self {
         let fake = Fake::on(file);
         let access = Access::new(Vec::new(), &listen(), Vec::new(), MetricsAccess::Open);
-        Self { router: router(fake.clone(), access), fake }
+        Self { router: router(fake.clone(), in_force(access)), fake }
     }
 
     fn new(access: Access) -> Self {
         let fake = Fake::start();
-        Self { router: router(fake.clone(), access), fake }
+        Self { router: router(fake.clone(), in_force(access)), fake }
     }
 
     /// Calls the API as curl would.
@@ -117,7 +123,8 @@ pub(crate) static DOCUMENT: LazyLock<Value> = LazyLock::new(|| {
     // A runtime must not be entered from within another.
     std::thread::spawn(move || {
         runtime.block_on(async {
-            let router = router(Fake::start(), Access::new(Vec::new(), &listen(), Vec::new(), MetricsAccess::Open));
+            let router =
+                router(Fake::start(), in_force(Access::new(Vec::new(), &listen(), Vec::new(), MetricsAccess::Open)));
             let request = Request::get("/api/openapi.json").header("host", "localhost").body(Body::empty()).unwrap();
             let body = router.oneshot(request).await.unwrap().into_body().collect().await.unwrap().to_bytes();
             serde_json::from_slice(&body).unwrap()

@@ -12,7 +12,7 @@ use tokio::{
     task::JoinHandle,
 };
 
-use crate::fake::Fake;
+use crate::{fake::Fake, harness::in_force};
 
 struct Running {
     fake: Arc<Fake>,
@@ -28,7 +28,7 @@ async fn start() -> Running {
     let address = listener.local_address().unwrap();
     let access = Access::new(Vec::new(), &AdminAddress::Tcp(address), Vec::new(), MetricsAccess::Open);
     let (stop, stopped) = oneshot::channel();
-    let ended = tokio::spawn(serve(listener, router(fake.clone(), access), async {
+    let ended = tokio::spawn(serve(listener, router(fake.clone(), in_force(access)), async {
         let _ = stopped.await;
     }));
     Running { fake, address, stop, ended }
@@ -205,7 +205,7 @@ async fn a_unix_socket_is_its_owners_alone_and_replaces_only_a_dead_one() {
     assert_eq!(taken.kind(), std::io::ErrorKind::AddrInUse, "{taken}");
     let access = Access::new(Vec::new(), &address, Vec::new(), MetricsAccess::Open);
     let (stop, stopped) = oneshot::channel::<()>();
-    let ended = tokio::spawn(serve(listener, router(Fake::start(), access), async {
+    let ended = tokio::spawn(serve(listener, router(Fake::start(), in_force(access)), async {
         let _ = stopped.await;
     }));
     for (host, status) in [("localhost", "200"), ("evil.example", "403")] {

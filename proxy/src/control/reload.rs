@@ -1,35 +1,32 @@
 //! Loads the configuration file again: for SIGHUP, for the admin API and for a file that changed, by the same function.
 //!
 //! A file with problems changes nothing and is reported with all of them. What cannot be changed while the process runs
-//! is named, and waits for a restart.
+//! is named, and waits for an upgrade or a restart.
 
 use std::{
-    fs, io,
-    os::unix::fs::MetadataExt as _,
+    fs, io, iter,
     path::{Path, PathBuf},
     sync::{Arc, atomic::Ordering::Relaxed},
     time::Duration,
 };
 
 use tidegate_admin::{Actor, EventLog, Outcome, ReloadError, Submission};
-use tidegate_config::Config;
+use tidegate_config::{Config, Listener};
 use tidegate_core::{Change, Event};
 use tokio::{sync::Mutex, time::sleep};
 
 use super::{
     controller::Control,
+    credentials::{self, Credentials, Renewal},
     report,
     secrets::{self, Problem, Secrets},
+    stamps::{Stamps, settle},
     stats::ControlStats,
 };
 use crate::{deploy::environments, routing::Routing};
 
 /// Time between two looks at the file.
 const LOOK: Duration = Duration::from_secs(1);
-/// Time for which a changed file must stay as it is before it is read: it may still be written.
-const SETTLED: Duration = Duration::from_millis(100);
-/// Looks at a file that keeps changing before it is read all the same.
-const PATIENCE: usize = 20;
 
 /// Loads the file again.
 pub(crate) struct Reloader {
@@ -39,6 +36,7 @@ pub(crate) struct Reloader {
     routing: Arc<Routing>,
     events: Arc<EventLog>,
     stats: Arc<ControlStats>,
+    credentials: Arc<Credentials>,
     loaded: Mutex<Loaded>,
     /// What is in force, for those who show it.
     config: std::sync::Mutex<Arc<Config>>,
@@ -46,25 +44,10 @@ pub(crate) struct Reloader {
 
 /// What was loaded last; held for the time of a reload, so that two never overlap.
 struct Loaded {
-    stamp: Option<Stamp>,
+    /// The file, and those with credentials that it names.
+    seen: Stamps,
     /// What the process began with: what needs a restart is compared with this.
     started: Arc<Config>,
-}
-
-/// What changes when a file does, also when another one takes its place or a link to it is moved.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-struct Stamp {
-    modified: (i64, i64),
-    size: u64,
-    file: (u64, u64),
-}
-
-impl Stamp {
-    fn of(path: &Path) -> Option<Self> {
-        let seen = fs::metadata(path).ok()?;
-        let modified = (seen.mtime(), seen.mtime_nsec());
-        Some(Self { modified, size: seen.size(), file: (seen.dev(), seen.ino()) })
-    }
 }
 
 /// Where a reloader belongs.
@@ -77,15 +60,18 @@ pub(crate) struct Around {
     pub(crate) events: Arc<EventLog>,
     /// Where reloads are counted.
     pub(crate) stats: Arc<ControlStats>,
+    /// What the file names and is renewed with it.
+    pub(crate) credentials: Credentials,
 }
 
 impl Reloader {
     /// A reloader of a file whose content is in force as `config`.
     pub(crate) fn new(path: Option<PathBuf>, config: Arc<Config>, around: Around) -> Self {
-        let Around { control, routing, events, stats } = around;
-        let loaded = Loaded { stamp: path.as_deref().and_then(Stamp::of), started: Arc::clone(&config) };
-        let config = std::sync::Mutex::new(config);
-        Self { path, control, routing, events, stats, loaded: Mutex::new(loaded), config }
+        let Around { control, routing, events, stats, credentials } = around;
+        let seen = Stamps::of(path.iter().flat_map(|path| followed(path, &config)));
+        let loaded = Loaded { seen, started: Arc::clone(&config) };
+        let (loaded, config) = (Mutex::new(loaded), std::sync::Mutex::new(config));
+        Self { path, control, routing, events, stats, credentials: Arc::new(credentials), loaded, config }
     }
 
     /// The configuration in force.
@@ -99,9 +85,12 @@ impl Reloader {
         let mut loaded = self.loaded.lock().await;
         if !dry_run {
             // Before it is read: what is written meanwhile is seen as another change.
-            loaded.stamp = Stamp::of(&path);
+            loaded.seen = loaded.seen.again();
         }
-        let result = self.load(path, &loaded.started, actor.clone(), dry_run).await;
+        let result = self.load(path.clone(), &loaded.started, actor.clone(), dry_run).await;
+        if !dry_run && result.is_ok() {
+            loaded.seen.follow(followed(&path, &self.config()));
+        }
         drop(loaded);
         if !dry_run {
             self.account(&actor, &result);
@@ -110,9 +99,10 @@ impl Reloader {
     }
 
     async fn load(&self, path: PathBuf, started: &Config, actor: Actor, dry_run: bool) -> Result<Outcome, ReloadError> {
-        let read = tokio::task::spawn_blocking(move || read(&path)).await;
+        let credentials = Arc::clone(&self.credentials);
+        let read = tokio::task::spawn_blocking(move || read_all(&path, &credentials)).await;
         let invalid = |problem: String| ReloadError::Invalid(vec![(String::new(), problem)]);
-        let (config, _) = read
+        let (config, renewal) = read
             .map_err(|panic| invalid(format!("the file could not be read: {panic}")))?
             .map_err(ReloadError::Invalid)?;
         let config = Arc::new(config);
@@ -121,6 +111,7 @@ impl Reloader {
         let notes = needs_restart(started, &config);
         let outcome = self.control.submit_noting(submission, notes).await.map_err(ReloadError::Submit)?;
         if !dry_run {
+            self.credentials.renew(renewal);
             *self.config.lock().unwrap_or_else(std::sync::PoisonError::into_inner) = config;
         }
         Ok(outcome)
@@ -146,34 +137,33 @@ impl Reloader {
 
     /// Reloads whenever the file changed, until the process ends.
     pub(crate) async fn watch(&self) {
-        let Some(path) = self.path.clone() else { return };
+        if self.path.is_none() {
+            return;
+        }
         loop {
             sleep(LOOK).await;
-            let Some(seen) = self.changed(&path).await else { continue };
-            settle(&path, seen).await;
+            let Some(seen) = self.changed().await else { continue };
+            settle(seen).await;
             // Its outcome is logged and told by `reload` itself.
             let _ = self.reload(Actor("file".into()), false).await;
         }
     }
 
-    /// Whether the file is another than the one that was loaded last. One that is gone is about to come back, or stays as
-    /// it was loaded.
-    async fn changed(&self, path: &Path) -> Option<Stamp> {
-        let loaded = self.loaded.lock().await.stamp;
-        Stamp::of(path).filter(|seen| Some(*seen) != loaded)
+    /// The files as they are now, if one is another than the one that was loaded last.
+    async fn changed(&self) -> Option<Stamps> {
+        self.loaded.lock().await.seen.changed()
     }
 }
 
-/// Waits until a file is not written to any more.
-async fn settle(path: &Path, mut seen: Stamp) {
-    for _ in 0..PATIENCE {
-        sleep(SETTLED).await;
-        match Stamp::of(path) {
-            Some(now) if now == seen => return,
-            Some(now) => seen = now,
-            None => {}
-        }
-    }
+/// The file, and what it names and is renewed with it.
+fn followed(path: &Path, config: &Config) -> impl Iterator<Item = PathBuf> + use<> {
+    iter::once(path.to_owned()).chain(credentials::files(config))
+}
+
+fn read_all(path: &Path, credentials: &Credentials) -> Result<(Config, Renewal), Vec<Problem>> {
+    let (config, secrets) = read(path)?;
+    let renewal = credentials.read(&config, &secrets)?;
+    Ok((config, renewal))
 }
 
 /// Reads and checks a file and the secrets that it names.
@@ -205,7 +195,7 @@ fn needs_restart(started: &Config, new: &Config) -> Vec<String> {
     let mut notes = Vec::new();
     let mut note = |same: bool, what: &str| {
         if !same {
-            notes.push(format!("{what} changed in the file: restart the proxy to use it"));
+            notes.push(format!("{what} changed in the file: `tidegate upgrade` puts it in force"));
         }
     };
     let (old, now) = (&started.server, &new.server);
@@ -215,14 +205,14 @@ fn needs_restart(started: &Config, new: &Config) -> Vec<String> {
     note(old.limits == now.limits, "server.limits");
     note(old.access_log == now.access_log, "server.access_log");
     note(old.forwarded == now.forwarded, "server.forwarded");
-    note(started.admin == new.admin, "admin");
+    note(started.admin.listen == new.admin.listen, "admin.listen");
     note(started.events == new.events, "events");
-    for (id, service) in &new.services {
-        let known = started.services.get(id).and_then(|old| old.pin.as_ref());
-        note(service.pin.is_none() || service.pin.as_ref() == known, &format!("service.{id}.pin"));
-    }
     for (id, listener) in &new.listeners {
-        note(started.listeners.get(id).is_none_or(|old| old == listener), &format!("listener.{id}"));
+        let same = |old: &Listener| {
+            let tls = old.tls.is_some() == listener.tls.is_some();
+            tls && old.address == listener.address && old.h2c == listener.h2c
+        };
+        note(started.listeners.get(id).is_none_or(same), &format!("listener.{id}"));
     }
     notes
 }
@@ -231,13 +221,17 @@ fn needs_restart(started: &Config, new: &Config) -> Vec<String> {
 mod tests {
     use std::os::unix::fs::symlink;
 
+    use arc_swap::ArcSwap;
     use tempfile::TempDir;
     use tidegate_core::{Change, State, compile};
+    use tokio::sync::mpsc;
 
     use super::*;
     use crate::{
         control::controller::Controller,
         deploy::desk::Desk,
+        lane::Shared,
+        mirror::Mirrors,
         state::{MemoryStore, audit::Audit},
     };
 
@@ -270,7 +264,7 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("tidegate.toml");
         fs::write(&path, file("green = 100", "")).unwrap();
-        let (config, _) = read(&path).unwrap();
+        let (config, secrets) = read(&path).unwrap();
         let state = Arc::new(State::load(&config, None).0);
         let routing = Arc::new(Routing::new(compile(&state, None, 1)));
         let (stats, events) = (Arc::<ControlStats>::default(), Arc::new(EventLog::new(0)));
@@ -285,11 +279,15 @@ mod tests {
             desk: Desk::new(Default::default()).0,
         };
         let (control, _) = controller.start().unwrap();
+        let access = Arc::new(ArcSwap::from_pointee(credentials::access(&config, &secrets)));
+        let pins = credentials::pin_keys(&secrets);
+        let shared = Shared::new(&config, Arc::clone(&routing), mpsc::channel(1).0, pins, Mirrors::new());
         let around = Around {
             control: control.clone(),
             routing: Arc::clone(&routing),
             events: Arc::clone(&events),
             stats: Arc::clone(&stats),
+            credentials: Credentials::new(&config, access, Arc::new(shared), Arc::default()),
         };
         let reloader = Reloader::new(Some(path.clone()), Arc::new(config), around);
         Bench { dir, path, reloader, control, stats, events, routing }
@@ -354,7 +352,7 @@ mod tests {
         let outcome = bench.reloader.reload(Actor("ci".into()), true).await.unwrap();
         assert_eq!((outcome.generation.0, bench.blue(), bench.counted()), (2, 0, (0, 0)));
         // The file is still one that was not loaded.
-        assert!(bench.reloader.changed(&bench.path).await.is_some());
+        assert!(bench.reloader.changed().await.is_some());
     }
 
     #[tokio::test]
@@ -364,7 +362,7 @@ mod tests {
         let outcome = bench.reload().await.unwrap();
         let Some(Event::Reloaded { differences, .. }) = outcome.events.first() else { panic!("{outcome:?}") };
         assert!(differences.iter().any(|line| line.starts_with("server.threads changed")), "{differences:?}");
-        assert!(differences.iter().any(|line| line.starts_with("admin changed")), "{differences:?}");
+        assert!(differences.iter().any(|line| line.starts_with("admin.listen changed")), "{differences:?}");
     }
 
     #[tokio::test]
@@ -382,31 +380,31 @@ mod tests {
     #[tokio::test]
     async fn a_change_of_the_file_is_seen_however_it_is_made() {
         let bench = bench();
-        assert_eq!(bench.reloader.changed(&bench.path).await, None);
+        assert_eq!(bench.reloader.changed().await, None);
         // In place, as long as before.
         fs::write(&bench.path, file("blue = 1000", "").replace("1000", "100 ")).unwrap();
-        assert!(bench.reloader.changed(&bench.path).await.is_some());
+        assert!(bench.reloader.changed().await.is_some());
         bench.reload().await.unwrap();
-        assert_eq!(bench.reloader.changed(&bench.path).await, None);
+        assert_eq!(bench.reloader.changed().await, None);
         // By another file with the same size and time that takes its place.
         let other = bench.dir.path().join("other");
         fs::copy(&bench.path, &other).unwrap();
         let modified = fs::metadata(&bench.path).unwrap().modified().unwrap();
         fs::File::options().append(true).open(&other).unwrap().set_modified(modified).unwrap();
         fs::rename(&other, &bench.path).unwrap();
-        assert!(bench.reloader.changed(&bench.path).await.is_some());
+        assert!(bench.reloader.changed().await.is_some());
         bench.reload().await.unwrap();
         // By a link that is moved, as Kubernetes does it.
         let (first, second) = (bench.dir.path().join("1"), bench.dir.path().join("2"));
         fs::write(&first, file("green = 100", "")).unwrap();
         fs::write(&second, file("green = 100", "")).unwrap();
         fs::remove_file(&bench.path).unwrap();
-        assert_eq!(bench.reloader.changed(&bench.path).await, None, "a file that is gone is no change");
+        assert_eq!(bench.reloader.changed().await, None, "a file that is gone is no change");
         symlink(&first, &bench.path).unwrap();
         bench.reload().await.unwrap();
-        assert_eq!(bench.reloader.changed(&bench.path).await, None);
+        assert_eq!(bench.reloader.changed().await, None);
         fs::remove_file(&bench.path).unwrap();
         symlink(&second, &bench.path).unwrap();
-        assert!(bench.reloader.changed(&bench.path).await.is_some());
+        assert!(bench.reloader.changed().await.is_some());
     }
 }

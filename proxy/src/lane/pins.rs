@@ -4,6 +4,7 @@
 
 use std::{collections::BTreeMap, fmt, sync::atomic::Ordering::Relaxed};
 
+use arc_swap::ArcSwap;
 use http::{HeaderMap, HeaderName, header};
 use sha2::{Digest, Sha256};
 use subtle::ConstantTimeEq;
@@ -74,10 +75,16 @@ impl PinKeys {
 }
 
 /// Whether a request may be pinned as it asks. An unauthorised pin is ignored, and counted for its service.
-pub(super) fn authorised(keys: &PinKeys, snapshot: &Snapshot, head: &RequestHead<'_>, headers: &HeaderMap) -> bool {
+pub(super) fn authorised(
+    keys: &ArcSwap<PinKeys>,
+    snapshot: &Snapshot,
+    head: &RequestHead<'_>,
+    headers: &HeaderMap,
+) -> bool {
     if !asks_for_pin(headers) {
         return false;
     }
+    let keys = keys.load();
     let presented = presented(headers);
     if presented.is_some_and(|secret| keys.is_admin(secret)) {
         return true;

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use arc_swap::ArcSwap;
 use tidegate_config::{AccessLog, Config, Limits, Network};
 
 use super::pins::PinKeys;
@@ -12,7 +13,7 @@ use crate::{
     routing::{PassiveSigns, Routing},
 };
 
-/// What the file says about requests and does not belong to a service. Read at the start: a change needs a restart.
+/// What the file says about requests and does not belong to a service. Read at the start: a change needs an upgrade or a restart.
 #[derive(Debug, Clone)]
 pub(crate) struct Settings {
     /// What a client may use.
@@ -33,7 +34,7 @@ pub(crate) struct Shared {
     /// Where signs against an endpoint go.
     pub(crate) signs: PassiveSigns,
     /// Who may pin a request to a target.
-    pub(crate) pins: PinKeys,
+    pub(crate) pins: ArcSwap<PinKeys>,
     /// Copies for shadows.
     pub(crate) mirrors: Mirrors,
     /// What is counted and belongs to no service.
@@ -57,7 +58,7 @@ impl Shared {
         Self {
             routing,
             signs,
-            pins,
+            pins: ArcSwap::from_pointee(pins),
             mirrors,
             counters: Arc::new(Counters::new(config.listeners.keys().cloned())),
             rosters: Arc::default(),

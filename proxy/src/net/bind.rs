@@ -4,13 +4,14 @@ use std::{
     collections::BTreeMap,
     io,
     net::{SocketAddr, TcpListener},
-    path::PathBuf,
     sync::{Arc, Mutex, PoisonError},
     time::Duration,
 };
 
 use socket2::{Domain, Protocol, SockRef, Socket, TcpKeepalive, Type};
 use tidegate_config::ListenerId;
+
+use super::tls::TlsError;
 
 /// Connections that the kernel holds for a worker that has not accepted them yet.
 const BACKLOG: i32 = 4096;
@@ -38,15 +39,8 @@ pub(crate) enum BindError {
         source: io::Error,
     },
     /// Its certificate or key cannot be used.
-    #[error("listener {listener}: {path}: {reason}", path = .path.display())]
-    Tls {
-        /// The listener.
-        listener: ListenerId,
-        /// The file.
-        path: PathBuf,
-        /// What is wrong with it.
-        reason: String,
-    },
+    #[error(transparent)]
+    Tls(#[from] TlsError),
     /// The certificates that endpoints are judged by cannot be read.
     #[error("{0}; check SSL_CERT_FILE and SSL_CERT_DIR")]
     Trust(String),

@@ -7,6 +7,7 @@ use tokio::{
     net::TcpStream,
     time::{Instant, timeout_at},
 };
+use tokio_rustls::TlsAcceptor;
 
 use super::{
     http1, http2,
@@ -49,7 +50,8 @@ pub(super) async fn serve(connection: Connection, tcp: TcpStream) {
 
 /// TLS, if the listener has it; and whether HTTP/2 was negotiated. A client that fails in it is nobody's request.
 async fn handshake(connection: &Connection, tcp: TcpStream, deadline: Instant) -> Option<(Transport, bool)> {
-    let Some(acceptor) = &connection.door.tls else { return Some((Transport::Plain(tcp), false)) };
+    let Some(certificate) = &connection.door.tls else { return Some((Transport::Plain(tcp), false)) };
+    let acceptor = TlsAcceptor::from(certificate.load_full());
     let tls = tokio::select! {
         accepted = timeout_at(deadline, acceptor.accept(tcp)) => accepted.ok()?.ok()?,
         () = connection.link.stopped() => return None,

@@ -25,3 +25,4 @@ mod tests;
 pub(crate) use bind::{BindError, Sockets};
 pub(crate) use plane::{DataPlane, Phase, start, workers};
 pub(crate) use roster::Rosters;
+pub(crate) use tls::{Certificates, Renewal, TlsError};

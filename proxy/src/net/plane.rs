@@ -15,7 +15,7 @@ use tokio::sync::{mpsc, watch};
 use super::{
     bind::{BindError, Kept, Sockets, listen},
     caps::{Caps, ListenerCap},
-    tls,
+    tls::Certificates,
     worker::{self, Door, Setup},
 };
 use crate::{lane::Shared, outbound::Trust};
@@ -35,6 +35,7 @@ pub(crate) enum Phase {
 #[derive(Debug)]
 pub(crate) struct DataPlane {
     addresses: BTreeMap<ListenerId, SocketAddr>,
+    certificates: Arc<Certificates>,
     kept: Kept,
     threads: Vec<JoinHandle<()>>,
     ended: mpsc::Receiver<Infallible>,
@@ -44,6 +45,11 @@ impl DataPlane {
     /// Where the listeners are; what was port 0 in the configuration is the port that the kernel chose.
     pub(crate) fn addresses(&self) -> &BTreeMap<ListenerId, SocketAddr> {
         &self.addresses
+    }
+
+    /// The certificates of listeners, to be renewed.
+    pub(crate) fn certificates(&self) -> &Arc<Certificates> {
+        &self.certificates
     }
 
     /// The listening sockets, to be left to another process.
@@ -85,10 +91,10 @@ pub(crate) fn start(
     Trust::system().map_err(|error| BindError::Trust(error.to_string()))?;
     let workers = workers(config);
     let caps = Arc::new(Caps::new(config.server.limits.connections_per_client));
-    let (mut addresses, mut sockets) = (BTreeMap::new(), Sockets::default());
+    let (mut addresses, mut sockets, mut certificates) = (BTreeMap::new(), Sockets::default(), Certificates::default());
     let mut doors: Vec<Vec<(Door, TcpListener)>> = (0..workers).map(|_| Vec::new()).collect();
     for (position, (id, listener)) in config.listeners.iter().enumerate() {
-        let tls = listener.tls.as_ref().map(|files| tls::acceptor(id, files)).transpose()?;
+        let tls = listener.tls.as_ref().map(|files| certificates.load(id, files)).transpose()?;
         let failed = |source| BindError::Address { listener: id.clone(), address: listener.address, source };
         let there = left.take(id, listener.address);
         let (address, listening) = listen(listener.address, workers, there).map_err(failed)?;
@@ -122,5 +128,5 @@ pub(crate) fn start(
         };
         threads.push(worker::spawn(setup, running.clone()).map_err(BindError::Thread)?);
     }
-    Ok(DataPlane { addresses, kept, threads, ended })
+    Ok(DataPlane { addresses, certificates: Arc::new(certificates), kept, threads, ended })
 }

@@ -13,7 +13,6 @@ use tokio::{
     task::{LocalSet, spawn_local},
     time::{sleep, timeout},
 };
-use tokio_rustls::TlsAcceptor;
 
 use super::{
     bind::Kept,
@@ -23,6 +22,7 @@ use super::{
     link::{Link, Stage},
     plane::Phase,
     roster::Roster,
+    tls::Certificate,
 };
 use crate::{
     lane::{Lane, Shared},
@@ -43,7 +43,7 @@ pub(super) struct Door {
     /// How many connections it may have.
     pub(super) cap: Arc<ListenerCap>,
     /// Its certificate.
-    pub(super) tls: Option<TlsAcceptor>,
+    pub(super) tls: Option<Certificate>,
     /// Whether it takes HTTP/2 in clear text.
     pub(super) h2c: bool,
 }

@@ -234,6 +234,27 @@ async fn tokens_guard_every_path_but_health_and_appear_nowhere() {
 }
 
 #[tokio::test]
+async fn a_token_that_is_renewed_in_its_file_counts_without_a_restart() {
+    let (green, blue) = (Origin::start("green").await, Origin::start("blue").await);
+    let dir = tempfile::tempdir().unwrap();
+    let file = dir.path().join("token");
+    std::fs::write(&file, "first-secret").unwrap();
+    let admin = format!("tokens = [{{ name = \"root\", role = \"admin\", file = {file:?} }}]");
+    let proxy = Tidegate::start_with_admin(&admin, &blue_green(&green, &blue, ""), &[]).await;
+    let status = async |secret: &str| {
+        let request = Sent::new("GET", "/api/services").field("authorization", format!("Bearer {secret}"));
+        once(proxy.admin(), &request).await.unwrap().status
+    };
+    assert_eq!((status("first-secret").await, status("second-secret").await), (200, 401));
+    std::fs::write(&file, "second-secret").unwrap();
+    until("the new token counts", || async { (status("second-secret").await == 200).then_some(()) }).await;
+    assert_eq!(status("first-secret").await, 401);
+    std::fs::write(&file, "").unwrap();
+    until("the empty file is refused", || async { proxy.log().contains("is empty").then_some(()) }).await;
+    assert_eq!(status("second-secret").await, 200);
+}
+
+#[tokio::test]
 async fn a_bad_reload_changes_nothing_and_a_good_one_applies() {
     let (green, blue) = (Origin::start("green").await, Origin::start("blue").await);
     let proxy = Tidegate::start(&blue_green(&green, &blue, "")).await;

@@ -20,6 +20,8 @@ use super::*;
 
 const CERT: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/src/outbound/cert.pem");
 const KEY: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/src/outbound/key.pem");
+const RENEWED_CERT: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/src/net/tests/renewed-cert.pem");
+const RENEWED_KEY: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/src/net/tests/renewed-key.pem");
 
 fn with_listener(text: &str, setting: &str) -> String {
     text.replace("address = \"127.0.0.1:0\"", &format!("address = \"127.0.0.1:0\"\n{setting}"))
@@ -47,7 +49,9 @@ async fn connect(proxy: &Proxy) -> Sender {
 
 async fn connect_tls(proxy: &Proxy, alpn: &[&str]) -> tokio_rustls::client::TlsStream<TcpStream> {
     let mut roots = RootCertStore::empty();
-    roots.add(CertificateDer::from_pem_file(CERT).unwrap()).unwrap();
+    for trusted in [CERT, RENEWED_CERT] {
+        roots.add(CertificateDer::from_pem_file(trusted).unwrap()).unwrap();
+    }
     let mut config = ClientConfig::builder_with_provider(Arc::new(ring::default_provider()))
         .with_safe_default_protocol_versions()
         .unwrap()
@@ -128,6 +132,41 @@ async fn a_refusal_reaches_a_stream_and_leaves_the_others() {
     assert_eq!(ask(&mut sender, request("GET", "/b", "")).await.0, 404);
     assert_eq!(ask(&mut sender, request("POST", "/a", "long body")).await.0, 413);
     assert_eq!(ask(&mut sender, request("GET", "/a", "")).await.0, 200);
+}
+
+#[tokio::test]
+async fn a_renewed_certificate_is_what_the_next_handshake_gets() {
+    let blue = named("blue").await;
+    let dir = tempfile::tempdir().unwrap();
+    let (cert, key) = (dir.path().join("cert.pem"), dir.path().join("key.pem"));
+    let put =
+        |from: [&str; 2]| [&cert, &key].into_iter().zip(from).for_each(|(to, from)| drop(std::fs::copy(from, to)));
+    put([CERT, KEY]);
+    let text = with_listener(&file("", &[&blue.address], ""), &format!("tls = {{ cert = {cert:?}, key = {key:?} }}"));
+    let proxy = Proxy::run(&text);
+    let shown = async || {
+        let io = connect_tls(&proxy, &["http/1.1"]).await;
+        let certificate = io.get_ref().1.peer_certificates().unwrap()[0].clone().into_owned();
+        (io, certificate)
+    };
+    let is = |path: &str| CertificateDer::from_pem_file(path).unwrap();
+    let (old, first) = shown().await;
+    assert_eq!(first, is(CERT));
+
+    let (certificates, listeners) = (proxy.certificates(), tidegate_config::parse(&text).unwrap().listeners);
+    put([RENEWED_CERT, KEY]);
+    let problems = certificates.read_again(&listeners).unwrap_err();
+    assert!(problems[0].to_string().contains("cannot be used with"), "{problems:?}");
+    assert_eq!(shown().await.1, is(CERT), "half of a renewal changes nothing");
+
+    put([RENEWED_CERT, RENEWED_KEY]);
+    certificates.renew(certificates.read_again(&listeners).unwrap());
+    assert_eq!(shown().await.1, is(RENEWED_CERT));
+    let (mut sender, connection) = http1::handshake(TokioIo::new(old)).await.unwrap();
+    tokio::spawn(connection);
+    let request = Request::builder().uri("/").header("host", "a").body(Full::new(Bytes::new())).unwrap();
+    let answer = timeout(PATIENCE, sender.send_request(request)).await.unwrap().unwrap();
+    assert_eq!(answer.status().as_u16(), 200, "a connection of before goes on");
 }
 
 #[tokio::test]

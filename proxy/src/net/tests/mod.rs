@@ -21,7 +21,7 @@ use tokio::{
     time::timeout,
 };
 
-use super::{DataPlane, Phase, Sockets, start, workers};
+use super::{Certificates, DataPlane, Phase, Sockets, start, workers};
 use crate::{
     lane::{PinKeys, Shared},
     mirror::Mirrors,
@@ -75,6 +75,11 @@ impl Proxy {
     /// The snapshot in force.
     pub(super) fn snapshot(&self) -> Arc<Snapshot> {
         self.shared.routing.load_full()
+    }
+
+    /// The certificates of its listeners.
+    pub(super) fn certificates(&self) -> &Certificates {
+        self.plane.as_ref().unwrap().certificates()
     }
 
     /// A new client.
