@@ -2,7 +2,6 @@
 
 use std::{collections::BTreeMap, time::Duration};
 
-use http::Method;
 use serde_json::{Map, Value, json};
 use tidegate_admin::dto::{ChangeReply, UpgradeReply};
 use tidegate_config::{ServiceId, Split, TargetId, Weight};
@@ -42,7 +41,7 @@ pub(crate) async fn split(session: &Session, args: &SplitArgs) -> Result<(), Cli
     let weights = checked_weights(&args.weights)?;
     let body: Map<String, Value> =
         weights.into_iter().map(|(target, weight)| (target.to_string(), percent(weight))).collect();
-    let call = put(format!("{}/split", of(&args.service)), Value::Object(body));
+    let call = Call::put(format!("{}/split", of(&args.service)), Value::Object(body));
     let answer = session.change(call, "", Ask::Never, &args.change).await?;
     session.print(&answer, words)
 }
@@ -92,14 +91,14 @@ pub(crate) async fn target_add(session: &Session, args: &TargetAddArgs) -> Resul
         Some(weight) => json!({ "address": endpoint.address, "weight": weight }),
     };
     let body = json!({ "endpoints": args.endpoints.iter().map(endpoint).collect::<Vec<_>>() });
-    let call = put(target_path(&args.service, &args.target), body);
+    let call = Call::put(target_path(&args.service, &args.target), body);
     let answer = session.change(call, "", Ask::Never, &args.change).await?;
     session.print(&answer, words)
 }
 
 /// `tidegate target remove`.
 pub(crate) async fn target_remove(session: &Session, args: &TargetArgs) -> Result<(), CliError> {
-    let call = delete(target_path(&args.service, &args.target));
+    let call = Call::delete(target_path(&args.service, &args.target));
     let what = format!("remove target {} of {}", args.target, args.service);
     let answer = session.change(call, &what, Ask::First, &args.change).await?;
     session.print(&answer, words)
@@ -139,14 +138,14 @@ pub(crate) async fn mirror_set(session: &Session, args: &MirrorSetArgs) -> Resul
         "methods": methods,
         "compare": args.compare,
     });
-    let call = put(format!("{}/mirrors/{}", of(&args.service), args.mirror), body);
+    let call = Call::put(format!("{}/mirrors/{}", of(&args.service), args.mirror), body);
     let answer = session.change(call, "", Ask::Never, &args.change).await?;
     session.print(&answer, words)
 }
 
 /// `tidegate mirror remove`.
 pub(crate) async fn mirror_remove(session: &Session, args: &MirrorArgs) -> Result<(), CliError> {
-    let call = delete(format!("{}/mirrors/{}", of(&args.service), args.mirror));
+    let call = Call::delete(format!("{}/mirrors/{}", of(&args.service), args.mirror));
     let what = format!("remove mirror {} of {}", args.mirror, args.service);
     let answer = session.change(call, &what, Ask::First, &args.change).await?;
     session.print(&answer, words)
@@ -203,14 +202,6 @@ fn of(service: &ServiceId) -> String {
 
 fn target_path(service: &ServiceId, target: &TargetId) -> String {
     format!("{}/targets/{target}", of(service))
-}
-
-pub(super) fn put(path: String, body: Value) -> Call {
-    Call { method: Method::PUT, path, body: Some(body), if_match: None }
-}
-
-pub(super) fn delete(path: String) -> Call {
-    Call { method: Method::DELETE, path, body: None, if_match: None }
 }
 
 #[cfg(test)]

@@ -1,6 +1,7 @@
 //! Calls of the admin API: one connection and one deadline each.
 //!
-//! A call is never repeated: whoever is not sure whether a change was made must look first.
+//! A change is never repeated, because whoever is not sure whether it was made must look first. The exception are calls
+//! that carry a key by which the API knows them again.
 
 use std::{fmt, io, time::Duration};
 
@@ -22,6 +23,10 @@ use crate::cli::{
 
 /// Longest time of a whole call. The slowest call is a switch that probes its new target first.
 const DEADLINE: Duration = Duration::from_secs(10);
+
+/// Waits before a call with a key is sent again: together longer than a restart of the proxy on a busy machine.
+const REPEATS: [Duration; 4] =
+    [Duration::from_millis(100), Duration::from_millis(300), Duration::from_millis(600), Duration::from_secs(1)];
 
 /// Longest answer that is read: far above 10,000 services, and still a bound.
 const MAX_ANSWER: usize = 256 << 20;
@@ -64,21 +69,57 @@ pub(crate) struct Call {
     pub(crate) method: Method,
     /// Path and query.
     pub(crate) path: String,
-    /// The body, as JSON.
-    pub(crate) body: Option<Value>,
+    /// The body.
+    pub(crate) body: Option<Body>,
     /// Only if this is still the generation.
     pub(crate) if_match: Option<u64>,
+    /// By which the API knows a repeated call: then it may be repeated.
+    pub(crate) key: Option<String>,
+}
+
+/// What a call carries.
+#[derive(Debug)]
+pub(crate) enum Body {
+    /// A value, as JSON.
+    Json(Value),
+    /// A document as it is.
+    Document {
+        /// What it is.
+        content_type: &'static str,
+        /// Its bytes.
+        bytes: Bytes,
+    },
 }
 
 impl Call {
     /// Reads something.
     pub(crate) fn get(path: impl Into<String>) -> Self {
-        Self { method: Method::GET, path: path.into(), body: None, if_match: None }
+        Self::of(Method::GET, path, None)
     }
 
     /// Asks for something.
     pub(crate) fn post(path: impl Into<String>, body: Value) -> Self {
-        Self { method: Method::POST, path: path.into(), body: Some(body), if_match: None }
+        Self::of(Method::POST, path, Some(Body::Json(body)))
+    }
+
+    /// Puts something.
+    pub(crate) fn put(path: impl Into<String>, body: Value) -> Self {
+        Self::of(Method::PUT, path, Some(Body::Json(body)))
+    }
+
+    /// Removes something.
+    pub(crate) fn delete(path: impl Into<String>) -> Self {
+        Self::of(Method::DELETE, path, None)
+    }
+
+    fn of(method: Method, path: impl Into<String>, body: Option<Body>) -> Self {
+        Self { method, path: path.into(), body, if_match: None, key: None }
+    }
+
+    /// Adds a parameter to the query.
+    pub(crate) fn ask(&mut self, parameter: &str) {
+        self.path.push(if self.path.contains('?') { '&' } else { '?' });
+        self.path.push_str(parameter);
     }
 }
 
@@ -88,8 +129,14 @@ impl Client {
         Self { server, token, deadline: DEADLINE }
     }
 
-    /// Makes a call; the answer's body if it succeeded.
+    /// Makes a call; the answer's body if it succeeded. One with a key is repeated when the connection fails.
     pub(crate) async fn send(&self, call: &Call) -> Result<Bytes, CliError> {
+        for pause in REPEATS.iter().filter(|_| call.key.is_some()) {
+            match self.send_patiently(call, self.deadline).await {
+                Err(CliError::Unreachable { .. } | CliError::Interrupted { .. }) => tokio::time::sleep(*pause).await,
+                settled => return settled,
+            }
+        }
         self.send_patiently(call, self.deadline).await
     }
 
@@ -156,13 +203,17 @@ impl Client {
         if let Some(seq) = last {
             request = request.header("last-event-id", seq);
         }
-        let body = match &call.body {
-            None => Bytes::new(),
-            Some(value) => {
-                request = request.header(header::CONTENT_TYPE, "application/json");
-                Bytes::from(value.to_string())
-            }
+        if let Some(key) = &call.key {
+            request = request.header("idempotency-key", key);
+        }
+        let (content_type, body) = match &call.body {
+            None => (None, Bytes::new()),
+            Some(Body::Json(value)) => (Some("application/json"), Bytes::from(value.to_string())),
+            Some(Body::Document { content_type, bytes }) => (Some(*content_type), bytes.clone()),
         };
+        if let Some(content_type) = content_type {
+            request = request.header(header::CONTENT_TYPE, content_type);
+        }
         request.body(Full::new(body)).map_err(|error| CliError::Usage(format!("this cannot be sent: {error}")))
     }
 

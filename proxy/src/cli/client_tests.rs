@@ -61,6 +61,54 @@ async fn a_call_carries_its_body_its_token_and_its_generation() {
     assert!(seen.contains(&format!("\r\nhost: {}\r\n", server.authority())), "{seen}");
 }
 
+/// A server that closes this many connections without an answer, and then answers; the heads that it was sent.
+async fn reluctant(closes: usize) -> (ServerAddress, Arc<Mutex<Vec<String>>>) {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let server = ServerAddress::Tcp { host: "127.0.0.1".into(), port: listener.local_addr().unwrap().port() };
+    let seen = Arc::new(Mutex::new(Vec::new()));
+    let writer = Arc::clone(&seen);
+    tokio::spawn(async move {
+        loop {
+            let (mut stream, _) = listener.accept().await.unwrap();
+            let request = read_request(&mut stream).await;
+            writer.lock().unwrap().push(request);
+            if writer.lock().unwrap().len() > closes {
+                stream.write_all(ok("{}").as_bytes()).await.unwrap();
+            }
+        }
+    });
+    (server, seen)
+}
+
+#[tokio::test]
+async fn a_call_with_a_key_is_repeated_with_the_same_key() {
+    let (server, seen) = reluctant(2).await;
+    let call = Call { key: Some("k1".into()), ..Call::post("/api/deployments", json!({})) };
+    assert_eq!(Client::new(server, None).send(&call).await.unwrap(), "{}");
+    let seen = seen.lock().unwrap();
+    assert_eq!(seen.len(), 3);
+    assert!(seen.iter().all(|request| request.contains("\r\nidempotency-key: k1\r\n")), "{seen:?}");
+}
+
+#[tokio::test]
+async fn a_call_without_a_key_is_not_repeated() {
+    let (server, seen) = reluctant(1).await;
+    let error = Client::new(server, None).send(&Call::post("/api/reload", json!({}))).await.unwrap_err();
+    assert!(matches!(error, CliError::Interrupted { .. }), "{error}");
+    assert_eq!(seen.lock().unwrap().len(), 1);
+}
+
+#[tokio::test]
+async fn a_document_is_sent_as_it_is() {
+    let (server, seen) = fake(ok("{}")).await;
+    let text = "# a comment\nstrategy = \"canary\"\n";
+    let body = Body::Document { content_type: "application/toml", bytes: Bytes::from(text) };
+    let call = Call { body: Some(body), ..Call::post("/api/deployments", json!({})) };
+    Client::new(server, None).send(&call).await.unwrap();
+    let seen = seen.lock().unwrap();
+    assert!(seen.contains("\r\ncontent-type: application/toml\r\n") && seen.ends_with(text), "{seen}");
+}
+
 #[tokio::test]
 async fn a_call_without_token_sends_no_authorization() {
     let (server, seen) = fake(ok("{}")).await;

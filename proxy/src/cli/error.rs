@@ -15,6 +15,9 @@ pub(crate) const REFUSED: u8 = 1;
 /// Exit code of bad usage or a bad configuration; clap ends with it too.
 pub(crate) const USAGE: u8 = 2;
 
+/// Exit code of a verb that followed a deployment and does not know how it ended.
+pub(crate) const UNSETTLED: u8 = 4;
+
 /// The `type` of the problem that a target did not pass its probes.
 const PROBE_FAILED: &str = "urn:tidegate:problem:probe-failed";
 
@@ -54,6 +57,14 @@ pub(crate) enum CliError {
     /// The admin API refused.
     #[error("{0}")]
     Refused(Box<Problem>),
+    /// A deployment was followed, and not to its end.
+    #[error("deployment {id}: {why}; `tidegate deployment status {id} --wait` follows it again")]
+    Unsettled {
+        /// The deployment.
+        id: String,
+        /// Why it is not followed any more.
+        why: String,
+    },
     /// Something failed that says itself what to do.
     #[error("{0}")]
     Failed(String),
@@ -89,6 +100,7 @@ impl CliError {
         match self {
             Self::NobodyReads => 0,
             Self::Usage(_) => USAGE,
+            Self::Unsettled { .. } => UNSETTLED,
             Self::Unreachable { .. }
             | Self::Interrupted { .. }
             | Self::Foreign { .. }
@@ -96,6 +108,21 @@ impl CliError {
             | Self::Failed(_)
             | Self::Declined
             | Self::Io { .. } => REFUSED,
+        }
+    }
+
+    /// Whether it passes by itself, as while the proxy is restarted.
+    pub(crate) fn is_passing(&self) -> bool {
+        match self {
+            Self::Unreachable { .. } | Self::Interrupted { .. } => true,
+            Self::Refused(problem) => problem.status == http::StatusCode::SERVICE_UNAVAILABLE,
+            Self::Usage(_)
+            | Self::Foreign { .. }
+            | Self::Unsettled { .. }
+            | Self::Failed(_)
+            | Self::Declined
+            | Self::Io { .. }
+            | Self::NobodyReads => false,
         }
     }
 
@@ -125,6 +152,8 @@ pub(crate) enum Format {
 /// A refusal of the admin API: its `application/problem+json`, and what to do about it.
 #[derive(Debug)]
 pub(crate) struct Problem {
+    /// The status of the answer.
+    status: http::StatusCode,
     /// The document as it came.
     document: String,
     title: String,
@@ -163,7 +192,22 @@ impl Problem {
             (403, TokenGiven::Yes) => Some("the role of the token in TIDEGATE_TOKEN (or --token) may not be enough"),
             _ => None,
         };
-        Some(Self { document, title, detail: known.detail, entries: known.errors, hint })
+        Some(Self { status, document, title, detail: known.detail, entries: known.errors, hint })
+    }
+
+    /// The same with other names for places of the input, where there are any. What came is shown as it came in JSON.
+    pub(crate) fn renamed(self, name: impl Fn(&str) -> Option<String>) -> Self {
+        let first = self.entries.first().map(|entry| format!("{}: {}", entry.path, entry.message));
+        let renamed = |entry: Entry| Entry { path: name(&entry.path).unwrap_or(entry.path), ..entry };
+        let entries: Vec<Entry> = self.entries.into_iter().map(renamed).collect();
+        // A detail that only repeats the first entry would say the old name.
+        let repeats = first.is_some_and(|first| self.detail.as_ref().is_some_and(|detail| detail.starts_with(&first)));
+        let detail = match entries.as_slice() {
+            [only] if repeats => Some(format!("{}: {}", only.path, only.message)),
+            [_, ..] if repeats => Some(self.title.clone()),
+            _ => self.detail,
+        };
+        Self { detail, entries, ..self }
     }
 }
 
@@ -212,6 +256,21 @@ mod tests {
             shown(StatusCode::UNPROCESSABLE_ENTITY, body, TokenGiven::No),
             "the split is not valid\n  split: weights sum to 90 %, not to 100 %\n  and more"
         );
+    }
+
+    #[test]
+    fn places_may_have_other_names() {
+        let shown = |body: &str| {
+            let problem = Problem::parse(StatusCode::UNPROCESSABLE_ENTITY, body.as_bytes(), TokenGiven::No).unwrap();
+            problem.renamed(|path| (path == "to").then(|| "--to".to_owned())).to_string()
+        };
+        let one = r#"{"title":"invalid","detail":"to: none","errors":[{"path":"to","message":"none"}]}"#;
+        assert_eq!(shown(one), "--to: none");
+        let two = r#"{"title":"invalid","detail":"to: none (and 1 more)","errors":[{"path":"to","message":"none"},
+            {"path":"x","message":"what"}]}"#;
+        assert_eq!(shown(two), "invalid\n  --to: none\n  x: what");
+        let own = r#"{"title":"t","detail":"not allowed","errors":[{"path":"to","message":"none"}]}"#;
+        assert_eq!(shown(own), "not allowed\n  --to: none");
     }
 
     #[test]

@@ -7,7 +7,7 @@ use tidegate_config::{FlagName, SourceId};
 
 use crate::cli::{
     args::ChangeArgs,
-    change::{delete, put, words},
+    change::words,
     client::Call,
     error::CliError,
     output::{Colours, Ink, printable},
@@ -112,18 +112,20 @@ pub(crate) async fn run(session: &Session, command: &FlagCommand) -> Result<(), 
         FlagCommand::List => session.show(&Call::get("/api/flags"), list).await,
         FlagCommand::Get(args) => session.show(&Call::get(path(&args.flag)), details).await,
         FlagCommand::Set(args) => {
-            let call = put(path(&args.flag), json!({ "value": args.value }));
+            let call = Call::put(path(&args.flag), json!({ "value": args.value }));
             made(session, call, "", Ask::Never, &args.change).await
         }
         FlagCommand::Unset(args) => {
             let what = format!("remove the value of flag {}", args.flag);
-            made(session, delete(path(&args.flag)), &what, Ask::First, &args.change).await
+            made(session, Call::delete(path(&args.flag)), &what, Ask::First, &args.change).await
         }
         FlagCommand::Override(args) => {
-            let call = put(override_of(&args.flag), json!({ "value": args.value, "ttl": args.ttl }));
+            let call = Call::put(override_of(&args.flag), json!({ "value": args.value, "ttl": args.ttl }));
             made(session, call, "", Ask::Never, &args.change).await
         }
-        FlagCommand::Clear(args) => made(session, delete(override_of(&args.flag)), "", Ask::Never, &args.change).await,
+        FlagCommand::Clear(args) => {
+            made(session, Call::delete(override_of(&args.flag)), "", Ask::Never, &args.change).await
+        }
         FlagCommand::Sources => session.show(&Call::get("/api/flag-sources"), sources).await,
         FlagCommand::Accept(args) => {
             let what = format!("drop the values that {} does not have any more", args.source);

@@ -12,6 +12,7 @@ mod args;
 mod change;
 mod check;
 pub(crate) mod client;
+mod deploy;
 pub(crate) mod describe;
 pub(crate) mod error;
 mod events;
@@ -27,7 +28,7 @@ mod view;
 
 pub(crate) use args::{DemoArgs, LogFormat, ServeArgs};
 
-use args::{Cli, Command, MirrorCommand, TargetCommand};
+use args::{Cli, Command, MetricsCommand, MirrorCommand, TargetCommand};
 use error::{CliError, Format};
 use session::Session;
 
@@ -60,8 +61,8 @@ fn run(cli: Cli, token: Option<ValueSource>) -> ExitCode {
         Command::Serve(args) => return crate::serve::run(args),
         Command::Demo(args) => return crate::demo::run(args),
         Command::Check(args) => return check::run(args, format),
-        Command::Init(args) => init::run(args, format),
-        Command::Completions(args) => completions(args.shell),
+        Command::Init(args) => init::run(args, format).map(|()| 0),
+        Command::Completions(args) => completions(args.shell).map(|()| 0),
         Command::Status(_)
         | Command::Switch(_)
         | Command::Split(_)
@@ -69,6 +70,9 @@ fn run(cli: Cli, token: Option<ValueSource>) -> ExitCode {
         | Command::Restore(_)
         | Command::Target(_)
         | Command::Mirror(_)
+        | Command::Deployment(_)
+        | Command::App(_)
+        | Command::Metrics(_)
         | Command::Flag(_)
         | Command::Explain(_)
         | Command::Events(_)
@@ -83,7 +87,7 @@ fn run(cli: Cli, token: Option<ValueSource>) -> ExitCode {
         }
     };
     match done {
-        Ok(()) => ExitCode::SUCCESS,
+        Ok(code) => ExitCode::from(code),
         Err(error) => {
             error.report(format);
             ExitCode::from(error.code())
@@ -91,14 +95,21 @@ fn run(cli: Cli, token: Option<ValueSource>) -> ExitCode {
     }
 }
 
-/// Runs a verb that talks to the admin API, on a runtime of its own.
-fn call(cli: &Cli) -> Result<(), CliError> {
+/// Runs a verb that talks to the admin API, on a runtime of its own: the exit code.
+fn call(cli: &Cli) -> Result<u8, CliError> {
     let session = Session::new(&cli.global)?;
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()
         .map_err(|error| CliError::Io { what: "cannot start".into(), error })?;
-    runtime.block_on(verb(&session, &cli.command))
+    runtime.block_on(async {
+        match &cli.command {
+            // How a deployment ended is in their exit codes.
+            Command::Deployment(command) => deploy::run(&session, command).await,
+            Command::App(command) => deploy::app(&session, command).await,
+            command => verb(&session, command).await.map(|()| 0),
+        }
+    })
 }
 
 async fn verb(session: &Session, command: &Command) -> Result<(), CliError> {
@@ -114,6 +125,7 @@ async fn verb(session: &Session, command: &Command) -> Result<(), CliError> {
         Command::Mirror(MirrorCommand::Set(args)) => change::mirror_set(session, args).await,
         Command::Mirror(MirrorCommand::Remove(args)) => change::mirror_remove(session, args).await,
         Command::Mirror(MirrorCommand::Show(args)) => read::mirror(session, args).await,
+        Command::Metrics(MetricsCommand::Get(args)) => deploy::metrics(session, args).await,
         Command::Flag(command) => flag::run(session, command).await,
         Command::Explain(args) => explain::run(session, args).await,
         Command::Events(args) => events::run(session, args).await,
@@ -121,8 +133,14 @@ async fn verb(session: &Session, command: &Command) -> Result<(), CliError> {
         Command::Reload(args) => change::reload(session, args).await,
         Command::Upgrade => change::upgrade(session).await,
         Command::Config => read::config(session).await,
-        // Invariant: `run` handles these itself; they need no admin API.
-        Command::Serve(_) | Command::Demo(_) | Command::Check(_) | Command::Init(_) | Command::Completions(_) => Ok(()),
+        // Invariant: `run` and `call` handle these themselves.
+        Command::Serve(_)
+        | Command::Demo(_)
+        | Command::Check(_)
+        | Command::Init(_)
+        | Command::Completions(_)
+        | Command::Deployment(_)
+        | Command::App(_) => Ok(()),
     }
 }
 

@@ -72,7 +72,7 @@ impl Session {
         }
         call.if_match = args.if_match;
         if args.dry_run {
-            call.path.push_str("?dry_run=true");
+            call.ask("dry_run=true");
         }
         self.client.send(&call).await
     }
@@ -102,8 +102,6 @@ impl GlobalArgs {
 
 #[cfg(test)]
 mod tests {
-    use http::Method;
-
     use super::*;
     use crate::cli::client::tests::{fake, ok};
 
@@ -111,8 +109,7 @@ mod tests {
         let (server, seen) = fake(ok("{}")).await;
         let global = GlobalArgs { server: Some(server.to_string()), token: None, json: false };
         let session = Session::new(&global).unwrap();
-        let call = Call { method: Method::DELETE, path: "/api/x".into(), body: None, if_match: None };
-        session.change(call, "", Ask::First, args).await.unwrap();
+        session.change(Call::delete("/api/x"), "", Ask::First, args).await.unwrap();
         let seen = seen.lock().unwrap();
         (seen.lines().next().unwrap().to_owned(), seen.contains("if-match: \"7\"\r\n"))
     }

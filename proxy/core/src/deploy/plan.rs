@@ -120,5 +120,12 @@ pub fn compile(
                 .extend(found.into_iter().map(|(key, message)| SpecProblem { path: format!("{path}{key}"), message })),
         }
     }
-    if problems.is_empty() { Ok(zip::zip(built)) } else { Err(problems) }
+    if !problems.is_empty() {
+        return Err(problems);
+    }
+    let mut plan = zip::zip(built);
+    if spec.metadata.labels.contains_key("traffic_router") {
+        plan.warnings.push("traffic_router is only told to commands: this proxy routes the traffic itself".into());
+    }
+    Ok(plan)
 }

@@ -398,7 +398,8 @@ pub enum OnInconclusive {
 /// What is handed to hooks and shown.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 pub struct Metadata {
-    /// Labels: `commit`, `cpu`, `memory`, `cloud_provider`, `metrics_endpoint`, `traffic_router`.
+    /// Labels: `commit`, `cpu`, `memory`, `cloud_provider`, `metrics_endpoint`, `replicas`,
+    /// `traffic_router`.
     pub labels: BTreeMap<String, String>,
     /// Environment variables of the new version.
     pub env: BTreeMap<String, String>,

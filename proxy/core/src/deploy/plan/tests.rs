@@ -30,6 +30,13 @@ fn simple_stops_the_old_version_first_and_lets_requests_wait() {
 }
 
 #[test]
+fn another_router_is_accepted_with_a_warning() {
+    let json = r#"{"strategy":"blind","service":"web","traffic_router":"service-mesh"}"#;
+    let plan = Rig::new(Script::default()).compile(&id(1), &spec_of(json)).unwrap();
+    assert!(plan.warnings.iter().any(|warning| warning.starts_with("traffic_router")), "{:?}", plan.warnings);
+}
+
+#[test]
 fn blind_checks_nothing() {
     check(
         r#"{"strategy":"blind","service":"web","version":"2"}"#,

@@ -32,11 +32,10 @@ const STRATEGIES: [&str; 10] = [
     "custom",
 ];
 /// Keys that belong to some strategies only.
-const STRATEGY_KEYS: [&str; 16] = [
+const STRATEGY_KEYS: [&str; 15] = [
     "percentage",
     "steps",
     "interval",
-    "replicas",
     "max_surge",
     "max_unavailable",
     "batch_size",
@@ -176,7 +175,7 @@ fn deployment(
         analyse: t.get(&["analyse"], |node| analyse(&node, test)).unwrap_or_else(|| AnalyseSpec::usual(test)),
         patience: t.get(&["patience"], |node| node.duration()).unwrap_or(PATIENCE),
         fingerprint: t.get(&["fingerprint"], |node| node.texts()).unwrap_or_default(),
-        metadata: metadata(t),
+        metadata: metadata(t, named),
         strategy: strategy.unwrap_or(Strategy::Recreate),
     };
     t.finish(|key| STRATEGY_KEYS.contains(&key).then(|| format!("strategy {named} has no use for it: leave it out")));
@@ -629,8 +628,13 @@ fn analyse(node: &Node<'_>, test: bool) -> Option<AnalyseSpec> {
     Some(spec)
 }
 
-fn metadata(t: &Table<'_>) -> Metadata {
+fn metadata(t: &Table<'_>, strategy: &str) -> Metadata {
     let mut labels = t.get(&["labels"], |node| node.map()).unwrap_or_default();
+    // Strategies that replace endpoints in batches count with it; with all others it is the start command's business.
+    if !matches!(strategy, "rolling-update" | "zero-downtime") {
+        let replicas = t.get(&["replicas"], |node| count(&node, 1));
+        labels.extend(replicas.map(|count| ("replicas".to_owned(), count.to_string())));
+    }
     for key in ["commit", "cpu", "memory", "cloud_provider", "traffic_router", "metrics_endpoint"] {
         labels.extend(t.get(&[key], |node| node.text_or_number()).map(|text| (key.to_owned(), text)));
     }

@@ -95,6 +95,21 @@ fn the_options_of_the_commands_are_keys() {
 }
 
 #[test]
+fn replicas_are_told_to_commands_where_the_strategy_does_not_count_them() {
+    for strategy in ["blue-green", "canary", "simple", "rolling-update", "zero-downtime"] {
+        let json = format!(r#"{{"strategy":"{strategy}","service":"web","replicas":3}}"#);
+        let spec = read(&json).unwrap();
+        let counted = match spec.strategy {
+            Strategy::RollingUpdate(rolling) | Strategy::ZeroDowntime(rolling) => rolling.replicas.unwrap().to_string(),
+            _ => spec.metadata.labels["replicas"].clone(),
+        };
+        assert_eq!(counted, "3", "{strategy}");
+        let wrong = read(&json.replace('3', "0")).unwrap_err();
+        assert_eq!(wrong, ["replicas: 0 is not from 1 to 1000"], "{strategy}");
+    }
+}
+
+#[test]
 fn all_problems_are_told_at_once_with_their_paths() {
     let found = read(
         r#"{"strategy":"canary","service":"we b","percentage":120,"steps":[50,20,100],"interval":"5 minutes",
