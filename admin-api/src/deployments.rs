@@ -5,15 +5,18 @@ use std::{collections::BTreeSet, sync::Arc};
 use async_trait::async_trait;
 use serde::Serialize;
 use tidegate_config::{ServiceId, TargetId};
-use tidegate_core::deploy::{
-    DeploymentId, DeploymentSpec,
-    engine::{Engine, EngineError, Mark},
-    machine::{Command, Deployment},
-    spec::MemberSpec,
-    stage::{Bracket, Stages},
+use tidegate_core::{
+    Hold,
+    deploy::{
+        DeploymentId, DeploymentSpec,
+        engine::{Engine, EngineError, Mark},
+        machine::{Command, Deployment},
+        spec::MemberSpec,
+        stage::{Bracket, Stages},
+    },
 };
 
-use crate::process::{Actor, SubmitError};
+use crate::process::{Actor, Outcome, SubmitError};
 
 /// Something that is wanted of the deployment engine.
 #[derive(Debug, Clone, PartialEq)]
@@ -68,6 +71,13 @@ pub enum Order {
         /// The shadow.
         to: TargetId,
     },
+    /// Let the requests of a service wait, or go on.
+    Hold {
+        /// Where.
+        service: ServiceId,
+        /// Whether they wait.
+        hold: Hold,
+    },
     /// Stop versions by the service's stop command, and remove their targets. Main is refused while it has shadows.
     Kill {
         /// Where.
@@ -84,6 +94,8 @@ pub struct Placed {
     pub deployment: Option<Arc<Deployment>>,
     /// The bracket that it was about.
     pub bracket: Option<Arc<Bracket>>,
+    /// The change of traffic that it was.
+    pub change: Option<Outcome>,
 }
 
 /// Why an order was not carried out. Nothing has changed then.

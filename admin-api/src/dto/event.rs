@@ -533,50 +533,6 @@ pub struct AuditLine {
     pub events: Vec<EventKind>,
 }
 
-/// A change of an endpoint's health.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
-#[schema(example = json!({
-    "seq": 1793697300250001_u64, "at": "2026-11-03T09:15:00.250Z", "at_unix_ms": 1793697300250_u64, "target": "green",
-    "endpoint": "127.0.0.1:3002", "from": "healthy", "to": "unhealthy", "reason": "connection refused"
-}))]
-pub struct HealthTransition {
-    /// The number of its event.
-    pub seq: u64,
-    /// When, RFC 3339 in UTC.
-    pub at: String,
-    /// When, in milliseconds since the Unix epoch.
-    pub at_unix_ms: u64,
-    /// The target.
-    pub target: String,
-    /// The endpoint.
-    pub endpoint: String,
-    /// What it was.
-    pub from: HealthView,
-    /// What it is.
-    pub to: HealthView,
-    /// Why.
-    pub reason: String,
-}
-
-impl HealthTransition {
-    /// The transition that an event of this service is, if it is one.
-    pub(crate) fn of(service: &str, recorded: &Recorded) -> Option<Self> {
-        let Event::HealthChanged { service: at, target, endpoint, from, to, reason } = &recorded.event else {
-            return None;
-        };
-        (at.as_str() == service).then(|| Self {
-            seq: recorded.seq,
-            at: rfc3339(recorded.at_unix_ms),
-            at_unix_ms: recorded.at_unix_ms,
-            target: target.to_string(),
-            endpoint: endpoint.to_string(),
-            from: (*from).into(),
-            to: (*to).into(),
-            reason: reason.clone(),
-        })
-    }
-}
-
 impl From<Cause> for CauseView {
     fn from(cause: Cause) -> Self {
         match cause {

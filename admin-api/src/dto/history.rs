@@ -22,7 +22,7 @@ use crate::{
     "text": "step 2 begins: set weight", "data": { "at": 1, "task": "release", "step": "set weight" }
 }))]
 pub struct HistoryLine {
-    /// Its number within the deployment.
+    /// Its number within the deployment, from 1: `after` and `Last-Event-ID` take it.
     pub seq: u64,
     /// When, RFC 3339 in UTC.
     pub at: String,
@@ -44,7 +44,7 @@ impl From<&Entry> for HistoryLine {
         let mut data = serde_json::to_value(&entry.what).unwrap_or_default();
         let kind = data.as_object_mut().and_then(|fields| fields.remove("happened"));
         Self {
-            seq: entry.seq,
+            seq: entry.seq.saturating_add(1),
             at: rfc3339(entry.at_unix_ms),
             at_unix_ms: entry.at_unix_ms,
             kind: kind.as_ref().and_then(Value::as_str).unwrap_or_default().to_owned(),

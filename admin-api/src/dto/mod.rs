@@ -8,6 +8,7 @@ pub mod deployment;
 pub mod event;
 pub mod explain;
 pub mod flag;
+pub mod health;
 pub mod history;
 pub mod mirror;
 pub mod ofrep;
@@ -23,8 +24,9 @@ pub use change::{
     ChangeReply, EndpointInput, FailoverInput, MirrorInput, SplitInput, SwitchInput, SwitchReply, TargetInput,
 };
 pub use deployment::{DeploymentReply, DeploymentView, StatusView};
-pub use event::{AuditLine, EventKind, EventLine, Gap, HealthTransition, Numbered};
+pub use event::{AuditLine, EventKind, EventLine, Gap, Numbered};
 pub use explain::{ExplainInput, ExplainReply};
+pub use health::HealthTransition;
 pub use history::{DiagnosisView, HistoryLine, MetricsView};
 pub use percent::{Percent, Weights};
 pub use plan::PlanView;

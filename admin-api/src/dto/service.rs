@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 use tidegate_config::{FailbackMode, MirrorSpec, RouteHost, RouteSpec, Sticky, TargetSpec};
 use tidegate_core::{
-    Generation, Overlay, Service, ServiceState, Snapshot, Target, Wanted,
+    Generation, Hold, Overlay, Service, ServiceState, Snapshot, Target, Wanted,
     state::{Moment, Phase, Preparation, PreparationStage},
 };
 use utoipa::ToSchema;
@@ -30,6 +30,9 @@ pub struct ServiceView {
     /// The weights in percent; targets that are not named have none.
     #[schema(example = json!({ "green": 95, "blue": 5 }))]
     pub split: Weights,
+    /// Whether requests wait, for a bounded time, instead of being sent.
+    #[serde(default)]
+    pub hold: bool,
     /// Its targets, by name.
     pub targets: Vec<TargetView>,
     /// Targets that are no longer configured, while what still runs on them may finish.
@@ -251,6 +254,7 @@ impl ServiceView {
             generation,
             stable: wanted.stable.to_string(),
             split: weights(&wanted.split),
+            hold: wanted.hold == Hold::On,
             targets: service.targets.iter().map(|target| TargetView::new(target, wanted, now)).collect(),
             removed: state
                 .draining

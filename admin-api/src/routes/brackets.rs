@@ -243,7 +243,7 @@ fn created(Of(generation, reply): Of<BracketReply>) -> Response {
 
 /// Places an order, and answers with the bracket that it is about.
 async fn placed(app: &App, caller: Caller, conditions: &Conditions, order: Order) -> Result<Of<BracketReply>, Problem> {
-    let Placed { deployment, bracket } = place(app, caller, conditions, order).await?;
+    let Placed { deployment, bracket, .. } = place(app, caller, conditions, order).await?;
     let bracket = bracket.ok_or_else(|| Kind::Internal.because("the engine did not say what became of the bracket"))?;
     let generation = app.process.snapshot().generation;
     let reply = BracketReply {

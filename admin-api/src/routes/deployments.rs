@@ -19,7 +19,8 @@ use utoipa::IntoParams;
 
 use super::{
     App,
-    submit::{Of, check_fresh, etag},
+    events::{seen, sse, stream},
+    submit::{Of, check_fresh, etag, wants_stream},
 };
 use crate::{
     access::Caller,
@@ -33,9 +34,10 @@ use crate::{
         history::VariantView,
     },
     input::{ChangeParams, Conditions, InDeployment, Input, NoParams, OptionalInput, Params},
-    openapi::{BodyRefusals, ChangeRefusals, DeploymentPath, IdempotencyKey, IfMatch, NotFound, Refusals},
+    openapi::{BodyRefusals, ChangeRefusals, DeploymentPath, IdempotencyKey, IfMatch, LastEventId, NotFound, Refusals},
     problem::{Kind, Problem, ProblemPart},
     process::Actor,
+    serve::Stopping,
 };
 
 /// Longest `Idempotency-Key`.
@@ -62,6 +64,16 @@ pub(super) struct CreateParams {
     /// `true`: begin at once; the same as `"execute": true` in the body.
     #[serde(default)]
     pub(super) execute: bool,
+}
+
+/// Which events of a deployment.
+#[derive(Debug, Deserialize, IntoParams)]
+#[serde(deny_unknown_fields)]
+#[into_params(parameter_in = Query)]
+pub(super) struct HistoryParams {
+    /// Only what has a greater number within the deployment; absent: everything that is kept.
+    #[param(required = false, value_type = u64, maximum = 999999999999999999_i64)]
+    after: Option<u64>,
 }
 
 /// Of which target.
@@ -259,17 +271,40 @@ pub(super) async fn diagnose(
     Ok(Json((&*find(&app, &id)?).into()))
 }
 
-/// What happened in a deployment, oldest first, as far as it is kept.
+/// What happened in a deployment, oldest first, as far as it is kept. With `Accept: text/event-stream` a stream that
+/// goes on, and that continues after `Last-Event-ID`.
 #[utoipa::path(
     get, path = "/api/deployments/{id}/events", tag = "deployments", operation_id = "deployment_events",
-    params(DeploymentPath), responses((status = 200, body = Vec<HistoryLine>), Refusals, NotFound)
+    params(DeploymentPath, HistoryParams, LastEventId),
+    responses(
+        (status = 200, body = Vec<HistoryLine>),
+        (status = 503, body = Problem, content_type = "application/problem+json", description = "Too many followers"),
+        Refusals, NotFound
+    )
 )]
 pub(super) async fn events(
     State(app): State<App>,
+    stopping: Option<Extension<Stopping>>,
     InDeployment(id): InDeployment,
-    Params(NoParams {}): Params<NoParams>,
-) -> Result<Json<Vec<HistoryLine>>, Problem> {
-    Ok(Json(find(&app, &id)?.history.iter().map(HistoryLine::from).collect()))
+    Params(HistoryParams { after }): Params<HistoryParams>,
+    headers: HeaderMap,
+) -> Result<Response, Problem> {
+    let mut after = seen(&headers, after)?.unwrap_or(0);
+    let deployment = find(&app, &id)?;
+    if !wants_stream(&headers) {
+        return Ok(Json(lines(&deployment, after)).into_response());
+    }
+    let process = Arc::clone(&app.process);
+    stream(&app, stopping.map(|Extension(stopping)| stopping), move || {
+        let engine = process.deployments().engine();
+        let lines = lines(engine.get(&id)?, after);
+        after = lines.last().map_or(after, |last| last.seq);
+        Some(lines.iter().map(|line| sse(line.seq, &line.kind, line)).collect())
+    })
+}
+
+fn lines(deployment: &Deployment, after: u64) -> Vec<HistoryLine> {
+    deployment.history.iter().map(HistoryLine::from).filter(|line| line.seq > after).collect()
 }
 
 /// What was counted of each target since the new version has had traffic.

@@ -26,7 +26,6 @@ use crate::{
     input::Params,
     openapi::{LastEventId, Refusals},
     problem::{Kind, Problem, ProblemPart},
-    process::Process,
     serve::Stopping,
 };
 
@@ -80,10 +79,7 @@ pub(super) async fn events(
     if !(1..=KEPT).contains(&limit) {
         return Err(Problem::malformed(vec![ProblemPart::new("limit", format!("a limit is 1 to {KEPT}"))]));
     }
-    if after.is_some_and(|after| after > MAX_SEQ) {
-        return Err(Problem::malformed(vec![ProblemPart::new("after", "this is not the number of an event")]));
-    }
-    let after = last_event_id(&headers)?.or(after);
+    let after = seen(&headers, after)?;
     if wants_stream(&headers) {
         return follow(&app, after, stopping.map(|Extension(stopping)| stopping));
     }
@@ -102,6 +98,14 @@ fn gap(after: u64, resumes_after: u64) -> Gap {
     Gap { kind: GapType::Gap, after, resumes_after }
 }
 
+/// What a client has seen: by its header, or else by its query.
+pub(super) fn seen(headers: &HeaderMap, after: Option<u64>) -> Result<Option<u64>, Problem> {
+    if after.is_some_and(|after| after > MAX_SEQ) {
+        return Err(Problem::malformed(vec![ProblemPart::new("after", "this is not the number of an event")]));
+    }
+    Ok(last_event_id(headers)?.or(after))
+}
+
 /// What a client saw last. Browsers send it by themselves when they reconnect.
 fn last_event_id(headers: &HeaderMap) -> Result<Option<u64>, Problem> {
     let Some(value) = headers.get("last-event-id") else { return Ok(None) };
@@ -118,23 +122,47 @@ fn not_a_number() -> Problem {
 }
 
 fn follow(app: &App, after: Option<u64>, stopping: Option<Stopping>) -> Result<Response, Problem> {
+    let process = Arc::clone(&app.process);
+    let mut after = after.unwrap_or_else(|| *process.events().newest().borrow());
+    stream(app, stopping, move || {
+        let page = process.events().page(after, PAGE);
+        let gap = page.resumes_after.map(|resumes_after| {
+            let marker = sse(resumes_after, "gap", &gap(after, resumes_after));
+            after = resumes_after;
+            marker
+        });
+        if let Some(last) = page.events.last() {
+            after = last.seq;
+        }
+        let events = page.events.iter().map(|event| {
+            let numbered = Numbered::from(event);
+            sse(numbered.seq, numbered.event.word(), &numbered)
+        });
+        Some(gap.into_iter().chain(events).collect())
+    })
+}
+
+/// A stream of what `take` finds, which is asked again after every event of the process. It ends with `None`.
+pub(super) fn stream(
+    app: &App,
+    stopping: Option<Stopping>,
+    take: impl FnMut() -> Option<Vec<Event>> + Send + 'static,
+) -> Result<Response, Problem> {
     let place = Arc::clone(&app.followers)
         .try_acquire_owned()
         .map_err(|_| Kind::Unavailable.because("too many clients follow the events: end some, or poll"))?;
     let newest = app.process.events().newest();
-    let after = after.unwrap_or_else(|| *newest.borrow());
-    let follower =
-        Follower { process: Arc::clone(&app.process), newest, after, waiting: Vec::new(), stopping, _place: place };
+    let follower = Follower { newest, take: Box::new(take), waiting: Vec::new(), stopping, _place: place };
     let keep_alive = KeepAlive::new().interval(HEARTBEAT).text("heartbeat");
     Ok(Sse::new(follower.stream()).keep_alive(keep_alive).into_response())
 }
 
 /// One client that follows: it holds a number, not a queue, so that a slow one costs nothing.
 struct Follower {
-    process: Arc<dyn Process>,
     newest: watch::Receiver<u64>,
-    after: u64,
-    /// Taken from the log and not sent yet, newest first.
+    /// Takes the next events, oldest first; none when there are none yet.
+    take: Box<dyn FnMut() -> Option<Vec<Event>> + Send>,
+    /// Taken and not sent yet, newest first.
     waiting: Vec<Event>,
     stopping: Option<Stopping>,
     _place: OwnedSemaphorePermit,
@@ -148,15 +176,16 @@ impl Follower {
         })
     }
 
-    /// The next event; `None` when the process stops.
+    /// The next event; `None` when there will be none, or the process stops.
     async fn next(&mut self) -> Option<Event> {
         loop {
             if let Some(event) = self.waiting.pop() {
                 return Some(event);
             }
-            // Marked as seen before the log is read: an event that comes meanwhile wakes the wait below.
+            // Marked as seen before anything is taken: an event that comes meanwhile wakes the wait below.
             self.newest.borrow_and_update();
-            self.take_page();
+            self.waiting = (self.take)()?;
+            self.waiting.reverse();
             if self.waiting.is_empty() {
                 tokio::select! {
                     changed = self.newest.changed() => changed.ok()?,
@@ -165,27 +194,10 @@ impl Follower {
             }
         }
     }
-
-    fn take_page(&mut self) {
-        let page = self.process.events().page(self.after, PAGE);
-        let gap = page.resumes_after.map(|resumes_after| {
-            let marker = sse(resumes_after, "gap", &gap(self.after, resumes_after));
-            self.after = resumes_after;
-            marker
-        });
-        if let Some(last) = page.events.last() {
-            self.after = last.seq;
-        }
-        let events = page.events.iter().map(|event| {
-            let numbered = Numbered::from(event);
-            sse(numbered.seq, numbered.event.word(), &numbered)
-        });
-        self.waiting = gap.into_iter().chain(events).collect();
-        self.waiting.reverse();
-    }
 }
 
-fn sse(id: u64, kind: &str, data: &impl serde::Serialize) -> Event {
+/// A message of a stream.
+pub(super) fn sse(id: u64, kind: &str, data: &impl serde::Serialize) -> Event {
     Event::default().id(id.to_string()).event(kind).data(serde_json::to_string(data).unwrap_or_default())
 }
 

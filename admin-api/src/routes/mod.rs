@@ -100,6 +100,8 @@ fn calls() -> OpenApiRouter<App> {
         .routes(routes!(services::split))
         .routes(routes!(services::failover))
         .routes(routes!(services::restore))
+        .routes(routes!(services::hold))
+        .routes(routes!(services::release))
         .routes(routes!(targets::put, targets::remove))
         .routes(routes!(targets::drain))
         .routes(routes!(mirrors::put, mirrors::remove))

@@ -4,17 +4,20 @@ use std::time::Instant;
 
 use axum::{Extension, extract::State};
 use tidegate_config::{ServiceId, Split, TargetId};
-use tidegate_core::{Change, Event, Service, ServiceState, Snapshot};
+use tidegate_core::{Change, Event, Hold, Service, ServiceState, Snapshot};
 
 use super::{
     App,
+    deployments::place,
     submit::{Of, change, check_fresh, reply, submit},
 };
 use crate::{
     access::Caller,
+    deployments::{Order, Placed},
     dto::{
         ChangeReply, FailoverInput, HealthTransition, ServiceView, SplitInput, SwitchInput, SwitchReply,
         change::{Nothing, target},
+        health,
     },
     events::KEPT,
     input::{ChangeParams, Conditions, InService, Input, NoParams, OptionalInput, Params},
@@ -172,7 +175,42 @@ pub(super) async fn restore(
     change(&app, caller, &conditions, Change::Restore { service }).await
 }
 
-/// Changes of the health of the service's endpoints, newest first, as far as events are kept.
+macro_rules! hold_at {
+    ($name:ident, $path:literal, $operation:literal, $summary:literal, $hold:expr) => {
+        #[doc = $summary]
+        #[utoipa::path(
+                    post, path = $path, tag = "traffic", operation_id = $operation,
+                    params(ServicePath, ChangeParams, IfMatch), request_body = Option<Nothing>,
+                    responses(
+                        (status = 200, body = ChangeReply, headers(("ETag" = String, description = "The generation"))),
+                        Refusals, NotFound, BodyRefusals, ChangeRefusals
+                    )
+                )]
+        pub(super) async fn $name(
+            State(app): State<App>,
+            Extension(caller): Extension<Caller>,
+            InService(service): InService,
+            conditions: Conditions,
+            OptionalInput(Nothing {}): OptionalInput<Nothing>,
+        ) -> Result<Of<ChangeReply>, Problem> {
+            find(&app.process.snapshot(), &service)?;
+            let Placed { change, .. } = place(&app, caller, &conditions, Order::Hold { service, hold: $hold }).await?;
+            let outcome = change.ok_or_else(|| Kind::Internal.because("the engine did not say what changed"))?;
+            Ok(Of(outcome.generation, reply(&outcome, &conditions)))
+        }
+    };
+}
+
+hold_at!(
+    hold,
+    "/api/services/{service}/hold",
+    "hold_service",
+    "Let requests wait instead of sending them, each as long as it may wait for a connection, and then answer 503.",
+    Hold::On
+);
+hold_at!(release, "/api/services/{service}/release", "release_service", "End a hold: requests go on.", Hold::Off);
+
+/// Changes of the health of the service's endpoints, newest first. Those of earlier processes have no number.
 #[utoipa::path(
     get, path = "/api/services/{service}/health-history", tag = "events",
     params(ServicePath),
@@ -186,8 +224,9 @@ pub(super) async fn health_history(
     let snapshot = app.process.snapshot();
     find(&snapshot, &id)?;
     let events = app.process.events().last(KEPT);
-    let transitions = events.iter().rev().filter_map(|event| HealthTransition::of(id.as_str(), event)).collect();
-    Ok(Of(snapshot.generation, transitions))
+    let seen = events.iter().filter_map(|event| HealthTransition::of(id.as_str(), event)).collect();
+    let engine = app.process.deployments().engine();
+    Ok(Of(snapshot.generation, health::history(&engine, &id, seen)))
 }
 
 /// The service of this name, as requests read it and as it is wanted.

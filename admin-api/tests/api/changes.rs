@@ -309,3 +309,24 @@ async fn readiness_tells_why_not() {
     assert_eq!(api.ok("GET", "/healthz", "").await, json!({ "status": "ok" }));
     assert!(api.call("GET", "/metrics", "").await.header("content-type").starts_with("text/plain; version=0.0.4"));
 }
+
+#[tokio::test]
+async fn a_service_is_held_and_released() {
+    let api = Api::open();
+    let hold = "/api/services/web/hold";
+    let would = api.ok("POST", &format!("{hold}?dry_run=true"), "").await;
+    assert_eq!((&would["dry_run"], api.fake.generation()), (&json!(true), 1));
+    let held = api.ok("POST", hold, "").await;
+    let events = json!([{ "type": "traffic.hold", "service": "web", "hold": true }]);
+    assert_eq!(held, json!({ "generation": 2, "dry_run": false, "saved": true, "events": events }));
+    assert_eq!(api.ok("GET", "/api/services/web", "").await["hold"], true);
+    assert_eq!(api.ok("POST", hold, "").await["events"], json!([]), "it is held already");
+    let released = api.ok("POST", "/api/services/web/release", "").await;
+    assert_eq!(released["events"][0]["hold"], false);
+    assert_eq!(api.ok("GET", "/api/services/web", "").await["hold"], false);
+    for path in ["/api/services/none/hold", "/api/services/none/release"] {
+        assert_eq!(api.call("POST", path, "").await.status, 404);
+    }
+    assert_eq!(api.call_with("POST", hold, "", &[("if-match", "\"1\"")]).await.status, 412);
+    assert_eq!(api.call("POST", hold, r#"{"for":"1m"}"#).await.paths(), ["for"]);
+}

@@ -14,7 +14,7 @@ use tidegate_admin::{Actor, Deployments, Measured, Order, OrderError, Placed, Pr
 use tidegate_config::ServiceId;
 use tidegate_core::{
     Change,
-    change::{Release, ReleaseCause},
+    change::{HealthReport, Release, ReleaseCause},
     deploy::{
         DeploymentId, Environment,
         engine::{Create, Decision, Engine, World},
@@ -98,6 +98,12 @@ impl Fake {
         Ok(engine)
     }
 
+    /// Tells the engine of changes of health, as the shell does.
+    pub(crate) fn hear(&self, reports: &[HealthReport]) {
+        let now = self.now();
+        self.decide(false, |engine, world| Ok(engine.health(reports, world, now))).unwrap();
+    }
+
     fn with_world<T>(&self, ask: impl FnOnce(&Engine, World<'_>) -> T) -> T {
         let snapshot = self.snapshot();
         let services = &snapshot.state.services;
@@ -165,12 +171,12 @@ impl Deployments for Fake {
             // What was done since the order was taken is known already.
             let live = Deployments::engine(self);
             let deployment = if dry_run { engine.get(id) } else { live.get(id) };
-            Placed { deployment: deployment.cloned(), bracket: None }
+            Placed { deployment: deployment.cloned(), ..Placed::default() }
         };
         let bracket = |engine: &Engine, name: &str| {
             let live = Deployments::engine(self);
             let known = if dry_run { engine.bracket(name) } else { live.bracket(name) };
-            Placed { deployment: None, bracket: known.cloned() }
+            Placed { bracket: known.cloned(), ..Placed::default() }
         };
         match order {
             Order::Create { spec, execute, key } => {
@@ -244,6 +250,14 @@ impl Deployments for Fake {
                 };
                 self.take(Submission { change, expected: None, dry_run, actor: Actor("assign".into()) })?;
                 Ok(Placed::default())
+            }
+            Order::Hold { service, hold } => {
+                let snapshot = self.snapshot();
+                let release = Release { hold, ..Release::of(&snapshot.state.services[&service]) };
+                let services = [(service, release)].into();
+                let change = Change::Release { deployment: self.new_id(), services, cause: ReleaseCause::Forward };
+                let outcome = self.take(Submission { change, expected: None, dry_run, actor: Actor("hold".into()) })?;
+                Ok(Placed { change: Some(outcome), ..Placed::default() })
             }
             Order::Kill { service, target } => {
                 let snapshot = self.snapshot();

@@ -163,3 +163,57 @@ async fn followers_are_bounded_and_give_their_place_back() {
     followers.pop();
     Follower::start(&api, "/api/events", &[]).await;
 }
+
+const CANARY: &str = r#"{"strategy":"canary","service":"web","to":"blue","labels":{"commit":"4a5b"},"image":"web:2"}"#;
+
+#[tokio::test]
+async fn the_events_of_a_deployment_are_listed_after_a_number() {
+    let api = Api::open();
+    assert_eq!(api.call("POST", "/api/deployments?execute=true", CANARY).await.status, 201);
+    let all = api.ok("GET", "/api/deployments/dep-1/events", "").await;
+    let all = all.as_array().unwrap();
+    assert_eq!((&all[0]["seq"], &all[0]["type"], &all[1]["seq"]), (&json!(1), &json!("created"), &json!(2)));
+    assert_eq!(api.ok("GET", "/api/deployments/dep-1/events?after=0", "").await, json!(all));
+    assert_eq!(api.ok("GET", "/api/deployments/dep-1/events?after=2", "").await, json!(all[2..]));
+    assert_eq!(api.ok("GET", "/api/deployments/dep-1/events?after=999", "").await, json!([]));
+    let first = [("last-event-id", "1")];
+    let answer = api.call_with("GET", "/api/deployments/dep-1/events?after=0", "", &first).await;
+    assert_eq!(answer.json(), json!(all[1..]), "the header wins");
+    for (query, paths) in [("?after=-1", "query"), ("?after=9999999999999999999", "after"), ("?since=1", "query")] {
+        let answer = api.call("GET", &format!("/api/deployments/dep-1/events{query}"), "").await;
+        assert_eq!((answer.status, answer.paths()), (400, vec![paths.to_owned()]), "{query}: {answer:?}");
+    }
+    assert_eq!(api.call("GET", "/api/deployments/dep-9/events", "").await.status, 404);
+}
+
+#[tokio::test]
+async fn whoever_follows_a_deployment_gets_what_was_and_what_comes() {
+    let api = Api::open();
+    assert_eq!(api.call("POST", "/api/deployments", CANARY).await.status, 201);
+    let mut follower = Follower::start(&api, "/api/deployments/dep-1/events", &[]).await;
+    let (id, event, data) = follower.next().await;
+    assert_eq!((id.as_str(), event.as_str()), ("1", "created"));
+    let data: Value = serde_json::from_str(&data).unwrap();
+    assert_eq!((&data["seq"], &data["text"]), (&json!(1), &json!("created")));
+    api.ok("POST", "/api/deployments/dep-1/execute", "").await;
+    let (id, event, _) = follower.next().await;
+    assert_eq!((id.as_str(), event.as_str()), ("2", "executed"));
+    let mut late = Follower::start(&api, "/api/deployments/dep-1/events?after=1", &[]).await;
+    assert_eq!(late.next_id().await, "2");
+    let headers = [("accept", "text/event-stream")];
+    assert_eq!(api.call_with("GET", "/api/deployments/dep-9/events", "", &headers).await.status, 404);
+}
+
+#[tokio::test]
+async fn health_is_remembered_with_version_and_commit_and_beyond_the_events_that_are_kept() {
+    let api = Api::open();
+    assert_eq!(api.call("POST", "/api/deployments?execute=true", CANARY).await.status, 201);
+    *api.fake.deployer.verdict.lock().unwrap() = Some(tidegate_core::deploy::machine::Verdict::Pass);
+    api.ok("POST", "/api/deployments/dep-1/promote", r#"{"full":true}"#).await;
+    api.fake.health("blue", "127.0.0.1:3001", tidegate_core::Health::Unhealthy, "status 500");
+    let history = api.ok("GET", "/api/services/web/health-history", "").await;
+    let latest = &history[0];
+    let shown = [&latest["version"], &latest["commit"], &latest["from"], &latest["to"], &latest["reason"]];
+    assert_eq!(shown, [&json!("web:2"), &json!("4a5b"), &json!("healthy"), &json!("unhealthy"), &json!("status 500")]);
+    assert!(latest["seq"].is_u64(), "{latest}");
+}

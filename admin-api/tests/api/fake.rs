@@ -134,7 +134,8 @@ impl Fake {
             health,
             reason: reason.to_owned(),
         };
-        self.make("health", Change::Health { reports: vec![report] });
+        self.make("health", Change::Health { reports: vec![report.clone()] });
+        self.hear(&[report]);
     }
 
     /// Reads the flag source as the proxy would.

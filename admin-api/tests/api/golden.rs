@@ -37,6 +37,7 @@ async fn a_service_on_the_wire() {
         "generation": 1,
         "stable": "green",
         "split": { "green": 100 },
+        "hold": false,
         "targets": [
             target("blue", 0, &[endpoint("127.0.0.1:3001", 1)]),
             target("green", 100, &[endpoint("127.0.0.1:3002", 1), endpoint("127.0.0.1:3003", 2)]),
@@ -98,7 +99,8 @@ async fn events_transitions_and_problems_on_the_wire() {
         api.ok("GET", "/api/services/web/health-history", "").await,
         json!([{
             "seq": 1001, "at": "2026-11-03T09:15:00.250Z", "at_unix_ms": 1_793_697_300_250_u64, "target": "green",
-            "endpoint": "127.0.0.1:3003", "from": "healthy", "to": "unhealthy", "reason": "timeout"
+            "endpoint": "127.0.0.1:3003", "version": null, "commit": null, "from": "healthy", "to": "unhealthy",
+            "reason": "timeout"
         }])
     );
     assert_eq!(

@@ -26,6 +26,8 @@ fn the_document_is_openapi_3_1_and_names_every_call() {
         format!("put {service}/split"),
         format!("post {service}/failover"),
         format!("post {service}/restore"),
+        format!("post {service}/hold"),
+        format!("post {service}/release"),
         format!("put {service}/targets/{{target}}"),
         format!("delete {service}/targets/{{target}}"),
         format!("post {service}/targets/{{target}}/drain"),

@@ -6,11 +6,11 @@ use std::{
 };
 
 use async_trait::async_trait;
-use tidegate_admin::{Actor, Deployments, Measured, Order, OrderError, Placed, Submission};
+use tidegate_admin::{Actor, Deployments, Measured, Order, OrderError, Placed, Submission, SubmitError};
 use tidegate_config::{ServiceId, TargetId};
 use tidegate_core::{
-    Change,
-    change::ReleaseCause,
+    Change, ServiceState,
+    change::{Release, ReleaseCause},
     deploy::{
         DeploymentId, DeploymentSpec,
         engine::{Create, Decision, Engine, EngineError},
@@ -31,6 +31,8 @@ use super::{
     shell::Running,
 };
 
+/// Tries of a change by hand while others change something: only health changes as often as that.
+const TRIES: u32 = 20;
 /// Keys of requests that are remembered: far more than clients repeat before they give up.
 const KEYS: usize = 1_000;
 
@@ -196,7 +198,12 @@ impl Running {
                 let decision = engine.abort_bracket(&name, &why, world, now)?;
                 self.finish(decision, About::Bracket(name), None, dry_run, actor)
             }
-            Order::Assign { service, to } => self.assign(&service, &to, dry_run, actor),
+            Order::Assign { service, to } => {
+                self.release_by_hand(&service, dry_run, actor, |state| shadow::assign(state, &to))
+            }
+            Order::Hold { service, hold } => {
+                self.release_by_hand(&service, dry_run, actor, |state| Ok(Release { hold, ..Release::of(state) }))
+            }
             // `order` takes it away before.
             Order::Kill { .. } => Ok(Placed::default()),
         }
@@ -212,7 +219,7 @@ impl Running {
     ) -> Result<Placed, OrderError> {
         if let Some(known) = key.as_ref().and_then(|key| self.core.keys.get(key)).and_then(|id| self.engine.get(id)) {
             if known.spec == spec {
-                return Ok(Placed { deployment: Some(Arc::clone(known)), bracket: None });
+                return Ok(Placed { deployment: Some(Arc::clone(known)), ..Placed::default() });
             }
             let message = format!("the same key was used for deployment {}, which is another one", known.id);
             return Err(refused(Refusal::Conflict(message)));
@@ -253,9 +260,11 @@ impl Running {
         let deployment = |id: &DeploymentId| decided.get(id).cloned();
         let bracket = |name: &str| decided.bracket(name).cloned();
         Ok(match about {
-            About::Deployment(id) => Placed { deployment: deployment(&id), bracket: None },
-            About::Bracket(name) => Placed { deployment: None, bracket: bracket(&name) },
-            About::Release(name, id) => Placed { deployment: deployment(&id), bracket: bracket(&name) },
+            About::Deployment(id) => Placed { deployment: deployment(&id), ..Placed::default() },
+            About::Bracket(name) => Placed { bracket: bracket(&name), ..Placed::default() },
+            About::Release(name, id) => {
+                Placed { deployment: deployment(&id), bracket: bracket(&name), ..Placed::default() }
+            }
             About::Nothing => Placed::default(),
         })
     }
@@ -287,21 +296,29 @@ impl Running {
         }
     }
 
-    fn assign(
+    /// Changes the traffic of a service that nobody works on, from what it is in the same moment.
+    fn release_by_hand(
         &mut self,
         service: &ServiceId,
-        to: &TargetId,
         dry_run: bool,
         actor: &Actor,
+        make: impl Fn(&ServiceState) -> Result<Release, Refusal>,
     ) -> Result<Placed, OrderError> {
         self.must_be_idle(service)?;
-        let view = self.look();
-        let Some(state) = view.world().services.get(service) else { return Err(unknown(service)) };
-        let release = shadow::assign(state, to).map_err(refused)?;
-        let services = [(service.clone(), release)].into();
-        let change = Change::Release { deployment: self.name(), services, cause: ReleaseCause::Forward };
-        self.core.acts.submit(Submission { change, expected: None, dry_run, actor: actor.clone() })?;
-        Ok(Placed::default())
+        let mut tries = 0;
+        loop {
+            let view = self.look();
+            let Some(state) = view.world().services.get(service) else { return Err(unknown(service)) };
+            let services = [(service.clone(), make(state).map_err(refused)?)].into();
+            let change = Change::Release { deployment: self.name(), services, cause: ReleaseCause::Forward };
+            let expected = Some(view.generation());
+            tries += 1;
+            match self.core.acts.submit(Submission { change, expected, dry_run, actor: actor.clone() }) {
+                Err(SubmitError::Stale { .. }) if tries < TRIES => {}
+                Err(error) => return Err(error.into()),
+                Ok(change) => return Ok(Placed { change: Some(change), ..Placed::default() }),
+            }
+        }
     }
 
     fn kill(&mut self, service: ServiceId, target: Option<TargetId>, dry_run: bool, actor: Actor, reply: Reply) {

@@ -15,7 +15,7 @@ use std::{
 use tidegate_admin::{Actor, OrderError, Outcome as Submitted, Submission, SubmitError};
 use tidegate_config::ServiceId;
 use tidegate_core::{
-    Change, Moment, Snapshot,
+    Change, Generation, Moment, Snapshot,
     deploy::{
         DeploymentId,
         engine::{Decision, Engine, Record, World},
@@ -159,6 +159,10 @@ pub(super) struct View {
 }
 
 impl View {
+    pub(super) fn generation(&self) -> Generation {
+        self.snapshot.generation
+    }
+
     pub(super) fn world(&self) -> World<'_> {
         World {
             services: &self.snapshot.state.services,
