@@ -109,7 +109,8 @@ impl Tidegate {
         let child = &mut self.child;
         let (public, admin) = until("tidegate listens", || {
             if let Some(status) = child.try_wait().unwrap() {
-                panic!("tidegate ended with {status}:\n{}", log.lock().unwrap().join("\n"));
+                let lines = log.lock().unwrap().join("\n");
+                panic!("tidegate ended with {status}:\n{lines}");
             }
             let lines = log.lock().unwrap().clone();
             async move {

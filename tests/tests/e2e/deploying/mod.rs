@@ -3,11 +3,15 @@
 //! The times of the plans are short, and every condition is polled for.
 
 mod blue_green;
+mod brackets;
 mod canary;
 mod crashing;
+mod hooks;
 mod in_place;
 mod refusing;
 mod rolling;
+mod shadows;
+mod stages;
 mod steering;
 mod variants;
 
