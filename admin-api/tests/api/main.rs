@@ -20,4 +20,5 @@ mod harness;
 mod schema;
 mod security;
 mod sockets;
+mod steering;
 mod versions;

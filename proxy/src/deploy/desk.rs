@@ -42,8 +42,15 @@ pub(crate) enum Message {
     Health,
     /// The version in a target was stopped by hand.
     Stopped(ServiceId, TargetId),
-    /// Nobody stops versions of a service by hand any more.
-    Free(ServiceId),
+    /// Nobody stops versions of a service by hand any more: whoever asked is answered, after all of it is known.
+    Killed {
+        /// The service.
+        service: ServiceId,
+        /// What came of it.
+        answer: Box<Result<Placed, OrderError>>,
+        /// Where the answer goes.
+        reply: Reply,
+    },
     /// Another process may take over: nothing is decided until it is known whether it did.
     Pause {
         /// That nothing is decided any more.

@@ -130,8 +130,7 @@ impl Kill {
             // Nobody needs to know it when the process is going down.
             let _ = desk.messages().send(Message::Stopped(service.clone(), target)).await;
         }
-        let _ = desk.messages().send(Message::Free(service)).await;
-        let _ = reply.send(answer);
+        let _ = desk.messages().send(Message::Killed { service, answer: Box::new(answer), reply }).await;
     }
 }
 

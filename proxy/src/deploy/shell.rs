@@ -267,7 +267,10 @@ impl Running {
                 let decision = self.engine.note(&service, Note::Stopped(target), view.world(), view.now);
                 self.commit_anyway(decision);
             }
-            Message::Free(service) => drop(self.stopping.remove(&service)),
+            Message::Killed { service, answer, reply } => {
+                self.stopping.remove(&service);
+                let _ = reply.send(*answer);
+            }
             // The reports are looked at in each turn; pauses and the end are handled by the loop.
             Message::Health | Message::Pause { .. } | Message::Stop(_) => {}
         }
@@ -499,7 +502,8 @@ fn refuse_all(mut queue: mpsc::Receiver<Message>) {
                 let _ = done.send(());
                 return;
             }
-            Message::Input(..) | Message::Health | Message::Stopped(..) | Message::Free(_) | Message::Pause { .. } => {}
+            Message::Input(..) | Message::Health | Message::Stopped(..) | Message::Pause { .. } => {}
+            Message::Killed { answer, reply, .. } => drop(reply.send(*answer)),
         }
     }
 }
