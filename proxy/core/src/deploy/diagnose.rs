@@ -16,7 +16,7 @@ const OUTPUT_LINES: usize = 10;
 pub enum Class {
     /// The new version does not start.
     Start,
-    /// The new version is not healthy.
+    /// The new version is not healthy, or worse than the old one.
     Health,
     /// Traffic does not go where it should, or too little of it for a verdict.
     Traffic,
@@ -58,6 +58,7 @@ pub fn diagnose(d: &Deployment) -> Vec<Finding> {
                 "check health_check_path, health_check_port, and what the service expects",
                 "raise health_timeout if the version needs longer to start",
                 "read the application's own log",
+                "compare the versions: `tidegate metrics get --deployment-id ID`",
             ],
             health,
         ),
@@ -113,6 +114,9 @@ fn health(entry: &Entry) -> Option<String> {
         Happened::StepFailed { why, .. } | Happened::RollbackStarted { why } if why.kind == WhyKind::Health => {
             Some(why.message.clone())
         }
+        Happened::Verdict { service, judged } if judged.verdict == Verdict::Fail => {
+            Some(format!("{service}: {}", judged.reason))
+        }
         _ => None,
     }
 }
@@ -121,10 +125,8 @@ fn traffic(entry: &Entry) -> Option<String> {
     match &entry.what {
         Happened::StepFailed { why, .. } if why.kind == WhyKind::Traffic => Some(why.message.clone()),
         Happened::Verdict { service, judged } => match judged.verdict {
-            Verdict::InsufficientData | Verdict::Inconclusive | Verdict::Fail => {
-                Some(format!("{service}: {}", judged.reason))
-            }
-            Verdict::Pass | Verdict::Running => None,
+            Verdict::InsufficientData | Verdict::Inconclusive => Some(format!("{service}: {}", judged.reason)),
+            Verdict::Pass | Verdict::Running | Verdict::Fail => None,
         },
         _ => None,
     }
@@ -164,5 +166,9 @@ mod tests {
         rig.deploy(1, r#"{"strategy":"canary","service":"web","to":"blue"}"#);
         let found = diagnose(rig.journal.as_ref().unwrap());
         assert_eq!(found.iter().map(|f| f.class).collect::<Vec<_>>(), [Class::Traffic]);
+        let mut rig = Rig::new(Script { verdict: Verdict::Fail, ..Script::default() });
+        rig.deploy(1, r#"{"strategy":"canary","service":"web","to":"blue"}"#);
+        let found = diagnose(rig.journal.as_ref().unwrap());
+        assert_eq!(found.iter().map(|f| f.class).collect::<Vec<_>>(), [Class::Health], "a worse version is ill");
     }
 }
