@@ -50,6 +50,7 @@ use crate::{
         orders::{Keys, Orders},
         shell::Shell,
         sinks::{Lost, Sinks},
+        stacks::{self, Stacks, WatchStats},
         tell::Teller,
     },
     flags::{self, FirstLook, FlagSources},
@@ -377,6 +378,8 @@ impl Parts {
             stats: Arc::clone(&stats),
         };
         let failovers = FailoverHooks::start(failovers, first, path_of_state.as_deref());
+        let watched = Arc::<WatchStats>::default();
+        let stacks = start_stacks(&deployments, &reloader, &routing, &events, &watched);
         start_tasks(&routing, &control, seen, &reloader);
 
         let listeners = plane.addresses().clone();
@@ -388,8 +391,12 @@ impl Parts {
         tracing::info!(address = %shown, "admin listening");
         let counted = Arc::clone(&stats);
         let followed = Arc::clone(&flags);
-        let further: Vec<metrics::Source> =
-            vec![Box::new(move || counted.families()), Box::new(move || followed.families()), Box::new(sink_families)];
+        let further: Vec<metrics::Source> = vec![
+            Box::new(move || counted.families()),
+            Box::new(move || followed.families()),
+            Box::new(sink_families),
+            Box::new(move || watched.families()),
+        ];
         let metrics = Metrics::new(shared, further);
         let (upgrades, mut calls) = mpsc::channel(1);
         let desk = Arc::clone(&deployments.desk);
@@ -422,6 +429,7 @@ impl Parts {
             config: &config,
             plane: &plane,
             desk: &desk,
+            stacks: &stacks,
             failovers: &failovers,
             control: &control,
             lock: kept.lock,
@@ -434,6 +442,7 @@ impl Parts {
         let _ = stop.send(Phase::Stopping);
         let mut ending = End {
             plane,
+            stacks,
             desk,
             shell,
             failovers,
@@ -463,6 +472,7 @@ impl Parts {
 /// What has to end, in its order.
 struct End {
     plane: DataPlane,
+    stacks: Stacks,
     desk: Arc<Desk>,
     shell: JoinHandle<()>,
     failovers: FailoverHooks,
@@ -483,6 +493,7 @@ impl End {
     /// Lets requests finish while the admin API still answers, then ends what changes things, then what shows them.
     async fn drain(mut self) {
         let stop_admin = self.stop_admin.take();
+        self.stacks.stop().await;
         self.plane.join().await;
         self.desk.stop().await;
         self.failovers.stop().await;
@@ -553,6 +564,29 @@ fn start_deployments(
     Ok((Orders { desk, grounds, watches }, thread))
 }
 
+/// Starts the watch on folders of stacks, which orders deployments as the admin API does.
+fn start_stacks(
+    deployments: &Orders,
+    reloader: &Arc<Reloader>,
+    routing: &Arc<Routing>,
+    events: &Arc<EventLog>,
+    stats: &Arc<WatchStats>,
+) -> Stacks {
+    let configured = Arc::clone(reloader);
+    let orders = Orders {
+        desk: Arc::clone(&deployments.desk),
+        grounds: Arc::clone(&deployments.grounds),
+        watches: Arc::clone(&deployments.watches),
+    };
+    Stacks::start(stacks::Parts {
+        config: Box::new(move || configured.config()),
+        orders,
+        routing: Arc::clone(routing),
+        events: Arc::clone(events),
+        stats: Arc::clone(stats),
+    })
+}
+
 async fn bind_admin(config: &Config, left: Option<(AdminAddress, OwnedFd)>) -> Result<AdminListener, ServeError> {
     let listen = &config.admin.listen;
     let bound = match left {
@@ -608,6 +642,7 @@ struct Estate<'a> {
     config: &'a Config,
     plane: &'a DataPlane,
     desk: &'a Desk,
+    stacks: &'a Stacks,
     failovers: &'a FailoverHooks,
     control: &'a Control,
     lock: Option<File>,
@@ -660,6 +695,7 @@ impl Estate<'_> {
         };
         let offer = Offer::make(&self.config.server.state_dir).await?;
         // Whoever asks for changes rests before the one who makes them.
+        let stacks = self.stacks.pause().await;
         let deployments = self.desk.pause().await;
         let paused = self.control.pause().await;
         let failovers = self.failovers.rest();
@@ -668,7 +704,7 @@ impl Estate<'_> {
         self.plane.keep_sockets(sockets);
         let admin = Some((self.config.admin.listen.clone(), self.heirloom.socket()?));
         let pid = offer.hand_over(Legacy { sockets: copies?, admin, lock: lock.try_clone()? }).await?;
-        for paused in paused.into_iter().chain(deployments) {
+        for paused in paused.into_iter().chain(deployments).chain(stacks) {
             paused.handed_over();
         }
         failovers.handed_over();

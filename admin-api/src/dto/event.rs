@@ -252,6 +252,15 @@ pub enum EventKind {
         /// How many since the last time.
         count: u64,
     },
+    /// A watched stack cannot be deployed as it is, or the stacks could not be looked at.
+    #[serde(rename = "watch.problem")]
+    WatchProblem {
+        /// The stack; absent: all of them.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        stack: Option<String>,
+        /// Why, for people.
+        reason: String,
+    },
     /// Something happened in a deployment; its circumstances are in its own list of events.
     #[serde(rename = "deployment.progress")]
     Deployment {
@@ -319,6 +328,7 @@ impl EventKind {
             Self::FailoverCalledOff { .. } => "failover.called_off",
             Self::FailoverHook { .. } => "failover.hook",
             Self::SinkLost { .. } => "sink.lost",
+            Self::WatchProblem { .. } => "watch.problem",
             Self::Deployment { .. } => "deployment.progress",
             Self::Reloaded { .. } => "config.reloaded",
             Self::ReloadRejected { .. } => "config.rejected",
@@ -418,6 +428,9 @@ impl From<&Event> for EventKind {
                 failure: failure.clone(),
             },
             Event::SinkLost { sink, count } => Self::SinkLost { sink: sink.to_string(), count: *count },
+            Event::WatchProblem { stack, reason } => {
+                Self::WatchProblem { stack: stack.clone(), reason: reason.clone() }
+            }
             Event::Deployment { deployment, services, strategy, happened, message } => Self::Deployment {
                 deployment: deployment.to_string(),
                 services: services.iter().map(ToString::to_string).collect(),

@@ -156,6 +156,8 @@ fn every_event_on_the_wire() {
         Event::FailoverHook { service: service(), hook: FailoverStage::Before, failure: Some(reason()) },
         Event::FailoverHook { service: service(), hook: FailoverStage::After, failure: None },
         Event::SinkLost { sink: "keptn".parse().unwrap(), count: 3 },
+        Event::WatchProblem { stack: Some("web".into()), reason: reason() },
+        Event::WatchProblem { stack: None, reason: reason() },
         Event::Deployment {
             deployment: "dep-1".to_owned().try_into().unwrap(),
             services: vec![service()],
@@ -191,6 +193,8 @@ fn every_event_on_the_wire() {
             { "type": "failover.hook", "service": "web", "hook": "before", "failure": "why" },
             { "type": "failover.hook", "service": "web", "hook": "after" },
             { "type": "sink.lost", "sink": "keptn", "count": 3 },
+            { "type": "watch.problem", "stack": "web", "reason": "why" },
+            { "type": "watch.problem", "reason": "why" },
             { "type": "deployment.progress", "deployment": "dep-1", "services": ["web"], "strategy": "canary",
               "happened": "step-started", "message": "why" },
             { "type": "config.reloaded", "services": 3, "differences": ["why"] },

@@ -247,6 +247,15 @@ pub enum Event {
         /// How many since the last time.
         count: u64,
     },
+    /// A watched stack cannot be deployed as it is, or the stacks could not be looked at.
+    #[serde(rename = "watch.problem")]
+    WatchProblem {
+        /// The stack; absent: all of them.
+        #[serde(default)]
+        stack: Option<String>,
+        /// Why, for people.
+        reason: String,
+    },
     /// Something happened in a deployment; its circumstances are in its own history.
     #[serde(rename = "deployment.progress")]
     Deployment {

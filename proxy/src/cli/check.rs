@@ -12,7 +12,7 @@ use crate::{
         error::{self, CliError, Format},
         output,
     },
-    deploy::environments,
+    deploy::{environments, stacks},
     state,
 };
 
@@ -31,7 +31,10 @@ pub(crate) fn run(args: &CheckArgs, format: Format) -> ExitCode {
         }
     };
     let (report, code) = match environments::parse(&text) {
-        Ok(config) => (valid(file, &config, &Compared::with(&config), format), 0),
+        Ok(config) => match stacks::check(&config).as_slice() {
+            [] => (valid(file, &config, &Compared::with(&config), format), 0),
+            problems => (bad_stacks(problems, format), error::USAGE),
+        },
         Err(problems) => (invalid(file, &problems, format), error::USAGE),
     };
     // The result of a check is its answer, and goes to stdout; a list of problems for people is a message.
@@ -64,6 +67,18 @@ fn invalid(file: &Path, problems: &Problems, format: Format) -> String {
         let path = if problem.path.is_empty() { String::new() } else { format!("{}: ", problem.path) };
         format!("{}:{}: {path}{}\n", file.display(), problem.line, problem.message)
     };
+    problems.iter().map(line).collect()
+}
+
+/// What is wrong with the stacks that a valid file watches, one line per stack.
+fn bad_stacks(problems: &[(String, String)], format: Format) -> String {
+    if format == Format::Json {
+        let problems: Vec<_> =
+            problems.iter().map(|(place, message)| json!({ "path": place, "message": message })).collect();
+        return format!("{}\n", json!({ "valid": false, "problems": problems }));
+    }
+    let line =
+        |(place, message): &(String, String)| format!("{}: {}\n", output::printable(place), output::printable(message));
     problems.iter().map(line).collect()
 }
 
@@ -242,6 +257,26 @@ endpoints = [\"127.0.0.1:3001\"]
         let file = dir.path().join("t.toml");
         std::fs::write(&file, format!("[stage.a]\nstrategy = \"fast\"\n{VALID}")).unwrap();
         assert_eq!(run(&CheckArgs { config: file }, Format::Text), ExitCode::from(2));
+    }
+
+    #[test]
+    fn a_stack_that_cannot_be_deployed_is_a_bad_configuration() {
+        let dir = tempfile::tempdir().unwrap();
+        let file = dir.path().join("t.toml");
+        std::fs::write(&file, format!("{VALID}[watch]\nstacks = \"{}/stacks/*\"\n", dir.path().display())).unwrap();
+        let args = CheckArgs { config: file };
+        assert_eq!(run(&args, Format::Text), ExitCode::SUCCESS, "there is no stack yet");
+        let stack = dir.path().join("stacks/web");
+        std::fs::create_dir_all(&stack).unwrap();
+        std::fs::write(stack.join("deploy.yaml"), "methode: canary\n").unwrap();
+        assert_eq!(run(&args, Format::Text), ExitCode::SUCCESS);
+        std::fs::write(stack.join("deploy.yaml"), "methode: fast\n").unwrap();
+        assert_eq!(run(&args, Format::Json), ExitCode::from(2));
+        std::fs::write(stack.join("deploy.yaml"), "deploy: true\n").unwrap();
+        std::fs::rename(&stack, dir.path().join("stacks/other")).unwrap();
+        assert_eq!(run(&args, Format::Text), ExitCode::from(2), "no service is called that");
+        std::fs::write(dir.path().join("stacks/other/deploy.yaml"), "deploy: false\n").unwrap();
+        assert_eq!(run(&args, Format::Text), ExitCode::SUCCESS);
     }
 
     #[test]

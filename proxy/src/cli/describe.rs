@@ -66,6 +66,10 @@ pub(crate) fn describe(event: &EventKind) -> (Ink, String) {
         E::SinkLost { sink, count } => {
             (Ink::Bad, format!("event sink {sink} was away for too long: {count} events for it were dropped"))
         }
+        E::WatchProblem { stack: Some(stack), reason } => {
+            (Ink::Bad, format!("stack {stack} is not deployed: {reason}"))
+        }
+        E::WatchProblem { stack: None, reason } => (Ink::Bad, format!("the stacks are not watched: {reason}")),
         E::Deployment { deployment, services, happened, message, strategy: _ } => {
             let ink = match happened.as_str() {
                 "step-failed" | "undo-failed" | "rollback-started" | "version-bad" | "promotion-failed" => Ink::Bad,

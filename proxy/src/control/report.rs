@@ -77,6 +77,9 @@ pub(crate) fn log(recorded: &Recorded) {
         Event::SinkLost { sink, count } => {
             error!(%sink, count, generation, actor, "event sink was away for too long: its oldest events were dropped");
         }
+        Event::WatchProblem { stack, reason } => {
+            warn!(stack, generation, actor, reason, "watched stacks have a problem");
+        }
         Event::Deployment { deployment, services, strategy, happened, message } => {
             let services = services.iter().map(ToString::to_string).collect::<Vec<_>>().join(" ");
             match happened {

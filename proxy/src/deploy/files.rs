@@ -39,26 +39,45 @@ pub(crate) enum FilesError {
 /// The digest of all files that match any of the patterns: of their names, lengths and contents.
 pub(crate) fn digest(patterns: &[String]) -> Result<String, FilesError> {
     let mut files = BTreeSet::new();
-    let mut last = "";
     for pattern in patterns {
-        let found = expand(pattern)?.into_iter().filter(|path| path.is_file()).collect::<Vec<_>>();
-        if found.is_empty() {
+        let found = take(&mut files, pattern, expand(pattern)?)?;
+        if found == 0 {
             return Err(FilesError::Nothing(pattern.clone()));
         }
-        files.extend(found);
-        last = pattern;
-        if files.len() > MAX_FILES {
-            return Err(FilesError::TooMuch(pattern.clone()));
-        }
     }
+    digest_of(&files, Path::new(""), patterns)
+}
+
+/// The digest of the files of a folder that match any of the patterns within it, wherever the folder is. At least one
+/// file must.
+pub(crate) fn digest_within(folder: &Path, patterns: &[String]) -> Result<String, FilesError> {
+    let mut files = BTreeSet::new();
+    for pattern in patterns {
+        take(&mut files, pattern, expand_in(folder, pattern)?)?;
+    }
+    if files.is_empty() {
+        return Err(FilesError::Nothing(patterns.join(", ")));
+    }
+    digest_of(&files, folder, patterns)
+}
+
+/// Takes the files of what was found; how many there were.
+fn take(files: &mut BTreeSet<PathBuf>, pattern: &str, found: Vec<PathBuf>) -> Result<usize, FilesError> {
+    let found: Vec<_> = found.into_iter().filter(|path| path.is_file()).collect();
+    let count = found.len();
+    files.extend(found);
+    if files.len() > MAX_FILES { Err(FilesError::TooMuch(pattern.to_owned())) } else { Ok(count) }
+}
+
+fn digest_of(files: &BTreeSet<PathBuf>, root: &Path, patterns: &[String]) -> Result<String, FilesError> {
     let (mut digest, mut left) = (Sha256::new(), MAX_BYTES);
     for path in files {
-        let name = path.as_os_str().as_encoded_bytes();
+        let name = path.strip_prefix(root).unwrap_or(path).as_os_str().as_encoded_bytes();
         digest.update((name.len() as u64).to_be_bytes());
         digest.update(name);
         let mut own = Sha256::new();
-        let read = read(&path, left + 1, &mut own).map_err(|source| FilesError::Io { path: path.clone(), source })?;
-        left = left.checked_sub(read).ok_or_else(|| FilesError::TooMuch(last.to_owned()))?;
+        let read = read(path, left + 1, &mut own).map_err(|source| FilesError::Io { path: path.clone(), source })?;
+        left = left.checked_sub(read).ok_or_else(|| FilesError::TooMuch(patterns.join(", ")))?;
         digest.update(own.finalize());
     }
     Ok(digest.finalize().iter().fold(String::from("sha256:"), |mut text, byte| {
@@ -82,8 +101,12 @@ fn read(path: &Path, most: u64, digest: &mut Sha256) -> io::Result<u64> {
 
 /// What is there that matches a pattern, in the order of names.
 pub(crate) fn expand(pattern: &str) -> Result<Vec<PathBuf>, FilesError> {
-    let root = if pattern.starts_with('/') { "/" } else { "" };
-    let mut found = vec![PathBuf::from(root)];
+    expand_in(Path::new(if pattern.starts_with('/') { "/" } else { "" }), pattern)
+}
+
+/// What is in a folder and matches a pattern.
+fn expand_in(root: &Path, pattern: &str) -> Result<Vec<PathBuf>, FilesError> {
+    let mut found = vec![root.to_owned()];
     for part in pattern.split('/').filter(|part| !part.is_empty()) {
         let mut next = BTreeSet::new();
         for folder in found {

@@ -18,6 +18,7 @@ mod kill;
 pub(crate) mod orders;
 pub(crate) mod shell;
 pub(crate) mod sinks;
+pub(crate) mod stacks;
 pub(crate) mod tell;
 mod verify;
 pub(crate) mod watch;

@@ -12,5 +12,6 @@ mod mirroring;
 mod refusing;
 mod service_paths;
 mod splitting;
+mod stacks;
 mod switching;
 mod upgrading;

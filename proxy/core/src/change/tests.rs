@@ -96,6 +96,7 @@ fn kinds(applied: &Applied) -> Vec<&'static str> {
         Event::FailoverCalledOff { .. } => "failover called off",
         Event::FailoverHook { .. } => "failover hook",
         Event::SinkLost { .. } => "sink lost",
+        Event::WatchProblem { .. } => "watch problem",
         Event::Deployment { .. } => "deployment",
         Event::Reloaded { .. } => "reloaded",
         Event::ReloadRejected { .. } => "rejected",
