@@ -6,11 +6,14 @@ use super::accepted;
 use crate::*;
 
 /// Each file of `examples/`.
-pub(crate) const EXAMPLES: [(&str, &str); 7] = [
+pub(crate) const EXAMPLES: [(&str, &str); 10] = [
     ("ab-test.toml", include_str!("../../examples/ab-test.toml")),
     ("blue-green.toml", include_str!("../../examples/blue-green.toml")),
     ("canary.toml", include_str!("../../examples/canary.toml")),
+    ("compose.toml", include_str!("../../examples/compose.toml")),
+    ("databases.toml", include_str!("../../examples/databases.toml")),
     ("many-services.toml", include_str!("../../examples/many-services.toml")),
+    ("processes.toml", include_str!("../../examples/processes.toml")),
     ("shadow.toml", include_str!("../../examples/shadow.toml")),
     ("stacks.toml", include_str!("../../examples/stacks.toml")),
     ("tidegate.toml", include_str!("../../examples/tidegate.toml")),

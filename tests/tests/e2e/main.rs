@@ -2,6 +2,7 @@
 
 mod cli_deployments;
 mod deploying;
+mod examples;
 mod failing;
 mod failover_hooks;
 mod flags;
