@@ -91,6 +91,7 @@ fn calls() -> OpenApiRouter<App> {
         .routes(routes!(deployments::metrics))
         .routes(routes!(deployments::list))
         .routes(routes!(versions::list))
+        .routes(routes!(versions::list_all))
         .routes(routes!(brackets::list))
         .routes(routes!(brackets::show))
         .routes(routes!(ofrep::one))

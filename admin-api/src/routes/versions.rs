@@ -10,7 +10,7 @@ use axum::{
 use http::StatusCode;
 use tidegate_config::{ServiceId, TargetId};
 use tidegate_core::{
-    Generation,
+    Generation, ServiceState,
     deploy::{
         ServiceMemory,
         engine::Mark,
@@ -62,6 +62,22 @@ pub(super) async fn list(
 ) -> Result<Of<VersionsView>, Problem> {
     let (generation, view) = view(&app, &id)?;
     Ok(Of(generation, view))
+}
+
+/// The versions of every service, by its name.
+#[utoipa::path(
+    get, path = "/api/versions", tag = "versions", operation_id = "list_all_versions",
+    responses(
+        (status = 200, body = Vec<VersionsView>, headers(("ETag" = String, description = "The generation"))), Refusals
+    )
+)]
+pub(super) async fn list_all(State(app): State<App>, Params(NoParams {}): Params<NoParams>) -> Of<Vec<VersionsView>> {
+    let snapshot = app.process.snapshot();
+    let engine = app.process.deployments().engine();
+    let view = |(id, state): (&ServiceId, &Arc<ServiceState>)| {
+        VersionsView::new(id.as_str(), state, &engine.memory(id).cloned().unwrap_or_default())
+    };
+    Of(snapshot.generation, snapshot.state.services.iter().map(view).collect())
 }
 
 /// Deploy a version: the first of a service becomes main, each later one a shadow, to which requests are copied. The
