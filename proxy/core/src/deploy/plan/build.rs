@@ -499,6 +499,10 @@ fn target(spec: &DeploymentSpec, wanted: &MemberSpec, around: Around<'_>) -> Res
     match (named, others.next(), others.next()) {
         (Some((target, _)), _, _) if target != stable => Ok(target.clone()),
         (_, Some(only), None) => Ok(only.clone()),
+        (_, None, _) => {
+            let message = format!("{stable} is the only target, and stable: name a new one here, with its endpoints");
+            Err(vec![("to", message)])
+        }
         _ => Err(vec![("to", format!("say which target gets the new version: {stable} is stable of {}", known()))]),
     }
 }

@@ -292,6 +292,13 @@ fn the_target_is_found_by_itself_where_only_one_can_be_meant() {
     assert_eq!(to(r#"{"strategy":"recreate","service":"web","image":"web:v3"}"#), Ok("green".into()));
     let several = to(r#"{"strategy":"canary","service":"web","image":"web:9"}"#).unwrap_err();
     assert_eq!(several, "to: say which target gets the new version: green is stable of blue, green, v3");
+    let mut rig = Rig::new(Script::default());
+    let mut web = crate::ServiceState::clone(&rig.world.state.services["web"]);
+    web.wanted.targets.retain(|target, _| target.as_str() == "green");
+    rig.world.state.services.insert(service("web"), web.into());
+    let alone = rig.compile(&id(1), &spec_of(r#"{"strategy":"canary","service":"web"}"#)).unwrap_err();
+    let message = "to: green is the only target, and stable: name a new one here, with its endpoints";
+    assert_eq!(alone[0].to_string(), message);
 }
 
 #[test]
