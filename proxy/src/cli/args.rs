@@ -1,5 +1,6 @@
 //! The arguments of every verb. Their doc comments are what `--help` prints.
 
+mod bracket;
 mod deployment;
 mod document;
 mod look;
@@ -7,19 +8,25 @@ mod mirror;
 mod process;
 mod target;
 mod traffic;
+mod version;
 
 use clap::{Args, Parser, Subcommand};
 
+pub(crate) use bracket::{
+    BracketAbortArgs, BracketAddArgs, BracketCommand, BracketCreateArgs, BracketOrderArgs, ConfigurationChangeArgs,
+    TriggerCommand,
+};
 pub(crate) use deployment::{
-    AppCommand, AppDeployArgs, ConvertArgs, CreateArgs, DeploymentCommand, DiagnoseArgs, MetricsArgs, MetricsCommand,
-    OrderArgs, StatusOfArgs, SteerArgs, WaitArgs, WhichArgs,
+    AppCommand, AppDeployArgs, ConvertArgs, CreateArgs, DeploymentCommand, DiagnoseArgs, EventsOfArgs, MetricsArgs,
+    MetricsCommand, OrderArgs, StatusOfArgs, SteerArgs, WaitArgs, WhichArgs,
 };
 pub(crate) use document::DocumentArgs;
 pub(crate) use look::{EventsArgs, ExplainArgs, HistoryArgs, StatusArgs};
 pub(crate) use mirror::{MirrorArgs, MirrorCommand, MirrorSetArgs, MirrorShowArgs};
 pub(crate) use process::{CheckArgs, CompletionsArgs, DemoArgs, InitArgs, LogFormat, ReloadArgs, ServeArgs};
 pub(crate) use target::{EndpointArg, TargetAddArgs, TargetArgs, TargetCommand, TargetDrainArgs};
-pub(crate) use traffic::{FailoverArgs, RestoreArgs, SplitArgs, SwitchArgs, TargetWeight};
+pub(crate) use traffic::{FailoverArgs, HoldArgs, RestoreArgs, SplitArgs, SwitchArgs, TargetWeight};
+pub(crate) use version::{AssignArgs, BadArgs, DeployArgs, KillArgs, LsArgs, UnbadArgs};
 
 use crate::cli::flag::FlagCommand;
 
@@ -100,6 +107,12 @@ pub(crate) enum Command {
     Failover(FailoverArgs),
     /// End a failover
     Restore(RestoreArgs),
+    /// Let the requests of a service wait instead of sending them; they go on with `tidegate release`
+    ///
+    /// Each waits as long as it may wait for a connection, and is then answered with 503.
+    Hold(HoldArgs),
+    /// End a hold: requests go on
+    Release(HoldArgs),
     /// Add, remove or drain a target
     #[command(subcommand)]
     Target(TargetCommand),
@@ -115,6 +128,34 @@ pub(crate) enum Command {
     /// Show what was counted of the versions of a deployment
     #[command(subcommand)]
     Metrics(MetricsCommand),
+    /// Queue services in brackets, and release each bracket as one
+    #[command(subcommand)]
+    Bracket(BracketCommand),
+    /// Bring artifacts to the stages of the configuration
+    #[command(subcommand)]
+    Trigger(TriggerCommand),
+    /// Deploy a version beside the others: the first of a service becomes main, each later one a shadow
+    ///
+    /// A shadow gets copies of the requests, and its answers are thrown away. It is followed to its end.
+    ///
+    /// Example: tidegate deploy hello 2.0.0 ./hello
+    Deploy(DeployArgs),
+    /// List the versions that run; * is main
+    Ls(LsArgs),
+    /// Make a shadow main, and main a shadow
+    ///
+    /// Example: tidegate assign hello 2.0.0
+    Assign(AssignArgs),
+    /// Stop a version, or all versions of a service; main is refused while it has shadows
+    ///
+    /// Example: tidegate kill hello 1.0.0
+    Kill(KillArgs),
+    /// Mark a version as bad: it is not deployed again, unless by force
+    ///
+    /// Example: tidegate bad web 2.0.0 --reason 'loses carts'
+    Bad(BadArgs),
+    /// Take the mark of a bad version away
+    Unbad(UnbadArgs),
     /// Show, set and override feature flags
     #[command(subcommand)]
     Flag(FlagCommand),
@@ -124,7 +165,9 @@ pub(crate) enum Command {
     Explain(ExplainArgs),
     /// List what happened: traffic, health, configuration
     Events(EventsArgs),
-    /// List the changes: who, when, what (the audit log, newest first)
+    /// List the changes: who, when, what (the audit log, newest first); of a service: how its health changed
+    ///
+    /// Examples: tidegate history; tidegate history web
     History(HistoryArgs),
     /// Load the configuration file again; a file with problems changes nothing
     Reload(ReloadArgs),

@@ -8,8 +8,8 @@ use tidegate_config::{ServiceId, Split, TargetId, Weight};
 
 use crate::cli::{
     args::{
-        FailoverArgs, MirrorArgs, MirrorSetArgs, ReloadArgs, RestoreArgs, SplitArgs, SwitchArgs, TargetAddArgs,
-        TargetArgs, TargetDrainArgs, TargetWeight,
+        FailoverArgs, HoldArgs, MirrorArgs, MirrorSetArgs, ReloadArgs, RestoreArgs, SplitArgs, SwitchArgs,
+        TargetAddArgs, TargetArgs, TargetDrainArgs, TargetWeight,
     },
     client::Call,
     describe::describe,
@@ -81,6 +81,21 @@ pub(crate) async fn restore(session: &Session, args: &RestoreArgs) -> Result<(),
     let call = Call::post(format!("{}/restore", of(&args.service)), json!({}));
     let what = format!("end the failover of {}", args.service);
     let answer = session.change(call, &what, Ask::First, &args.change).await?;
+    session.print(&answer, words)
+}
+
+/// `tidegate hold`.
+pub(crate) async fn hold(session: &Session, args: &HoldArgs) -> Result<(), CliError> {
+    let call = Call::post(format!("{}/hold", of(&args.service)), json!({}));
+    let what = format!("let the requests of {} wait", args.service);
+    let answer = session.change(call, &what, Ask::First, &args.change).await?;
+    session.print(&answer, words)
+}
+
+/// `tidegate release`.
+pub(crate) async fn release(session: &Session, args: &HoldArgs) -> Result<(), CliError> {
+    let call = Call::post(format!("{}/release", of(&args.service)), json!({}));
+    let answer = session.change(call, "", Ask::Never, &args.change).await?;
     session.print(&answer, words)
 }
 

@@ -91,6 +91,19 @@ pub(crate) enum Body {
     },
 }
 
+/// A name as one segment of a path: names of versions may hold anything, such as `registry/web:2`.
+pub(crate) fn segment(name: &str) -> String {
+    let plain = |byte: u8| byte.is_ascii_alphanumeric() || b"-_~".contains(&byte);
+    // Dots only between others: `..` would be another path.
+    let dots = name.bytes().all(|byte| byte == b'.');
+    name.bytes()
+        .map(|byte| match byte {
+            byte if plain(byte) || (byte == b'.' && !dots) => char::from(byte).to_string(),
+            byte => format!("%{byte:02X}"),
+        })
+        .collect()
+}
+
 impl Call {
     /// Reads something.
     pub(crate) fn get(path: impl Into<String>) -> Self {
@@ -146,7 +159,7 @@ impl Client {
             let answer = self.exchange(call, "application/json", None).await?;
             self.body_of(answer).await
         };
-        match timeout(deadline, exchange).await.unwrap_or_else(|_| Err(self.too_slow())) {
+        match timeout(deadline, exchange).await.unwrap_or_else(|_| Err(self.too_slow(deadline))) {
             // Whether the proxy got it is not known: whoever asked has to look.
             Err(CliError::Interrupted { server, cause }) if call.method != Method::GET => {
                 let cause = format!("{cause}; the change may have been made, see `tidegate status`");
@@ -171,7 +184,7 @@ impl Client {
                 .is_some_and(|value| value.as_bytes().starts_with(b"text/event-stream"));
             if streams { Ok(answer.into_body()) } else { Err(self.foreign("it does not stream events".into())) }
         };
-        timeout(self.deadline, begin).await.unwrap_or_else(|_| Err(self.too_slow()))
+        timeout(self.deadline, begin).await.unwrap_or_else(|_| Err(self.too_slow(self.deadline)))
     }
 
     /// Sends the request and reads the head of the answer; anything but a success is an error.
@@ -274,8 +287,8 @@ impl Client {
         self.interrupted(format!("closed the connection without an answer: {error}"))
     }
 
-    fn too_slow(&self) -> CliError {
-        self.interrupted(format!("gave no answer within {} s", self.deadline.as_secs()))
+    fn too_slow(&self, deadline: Duration) -> CliError {
+        self.interrupted(format!("gave no answer within {} s", deadline.as_secs()))
     }
 
     /// The connection broke.

@@ -207,6 +207,15 @@ async fn a_follower_asks_for_a_stream_after_the_last_event() {
 }
 
 #[test]
+fn a_name_is_one_segment_of_a_path() {
+    for (name, encoded) in
+        [("2.0.0-rc_1", "2.0.0-rc_1"), ("reg/web:2", "reg%2Fweb%3A2"), ("..", "%2E%2E"), ("ä?", "%C3%A4%3F")]
+    {
+        assert_eq!(segment(name), encoded);
+    }
+}
+
+#[test]
 fn an_answer_that_is_not_json_is_not_of_an_admin_api() {
     let client = Client::new("http://127.0.0.1:1".parse().unwrap(), None);
     assert!(matches!(client.decode::<Value>(b"<html>"), Err(CliError::Foreign { .. })));

@@ -104,7 +104,7 @@ fn weights(weights: &Weights) -> String {
 }
 
 /// A health in a word and a colour.
-fn health(health: HealthView) -> (&'static str, Ink) {
+pub(super) fn health(health: HealthView) -> (&'static str, Ink) {
     match health {
         HealthView::Unknown => ("unknown", Ink::Dim),
         HealthView::Healthy => ("healthy", Ink::Good),

@@ -35,37 +35,47 @@ pub(crate) async fn run(session: &Session, args: &EventsArgs) -> Result<(), CliE
         let after = args.after.map_or_else(String::new, |after| format!("&after={after}"));
         return session.show(&Call::get(format!("/api/events?limit={}{after}", args.limit)), list).await;
     }
+    follow(session, "/api/events", args.after, line).await
+}
+
+/// How an event is told.
+type Words = fn(&Value, Colours) -> String;
+
+/// Follows a stream of events until Ctrl-C, or an error that trying again cannot mend.
+pub(crate) async fn follow(session: &Session, path: &str, after: Option<u64>, words: Words) -> Result<(), CliError> {
     tokio::select! {
-        ended = follow(session, args.after) => ended,
+        ended = endlessly(session, path, after, words) => ended,
         _ = tokio::signal::ctrl_c() => Ok(()),
     }
 }
 
-/// Follows until an error that trying again cannot mend.
-async fn follow(session: &Session, after: Option<u64>) -> Result<(), CliError> {
+async fn endlessly(session: &Session, path: &str, after: Option<u64>, words: Words) -> Result<(), CliError> {
     let mut last_seen = after;
     // The first connection must stand; later ones may take their time.
-    let mut body = session.client.follow("/api/events", last_seen).await?;
+    let mut body = session.client.follow(path, last_seen).await?;
     loop {
-        let broke = drain(session, &mut body, &mut last_seen).await?;
+        let broke = drain(session, &mut body, &mut last_seen, words).await?;
         output::note(&format!("{broke}; connecting again\n"));
-        body = reopen(session, last_seen).await?;
+        body = reopen(session, path, last_seen).await?;
     }
 }
 
-async fn reopen(session: &Session, last_seen: Option<u64>) -> Result<Incoming, CliError> {
+async fn reopen(session: &Session, path: &str, last_seen: Option<u64>) -> Result<Incoming, CliError> {
     loop {
-        match session.client.follow("/api/events", last_seen).await {
-            Err(CliError::Unreachable { .. } | CliError::Interrupted { .. }) => {
-                tokio::time::sleep(RECONNECT_PAUSE).await;
-            }
+        match session.client.follow(path, last_seen).await {
+            Err(error) if error.is_passing() => tokio::time::sleep(RECONNECT_PAUSE).await,
             settled => return settled,
         }
     }
 }
 
 /// Shows events until the stream breaks, and says why it did.
-async fn drain(session: &Session, body: &mut Incoming, last_seen: &mut Option<u64>) -> Result<String, CliError> {
+async fn drain(
+    session: &Session,
+    body: &mut Incoming,
+    last_seen: &mut Option<u64>,
+    words: Words,
+) -> Result<String, CliError> {
     let mut frames = Frames::default();
     loop {
         let data = match timeout(SILENCE, body.frame()).await {
@@ -82,7 +92,7 @@ async fn drain(session: &Session, body: &mut Incoming, last_seen: &mut Option<u6
             *last_seen = number.or(*last_seen);
             match session.format {
                 Format::Json => output::result(&format!("{event}\n"))?,
-                Format::Text => output::result(&line(&event, session.colours()))?,
+                Format::Text => output::result(&words(&event, session.colours()))?,
             }
         }
     }

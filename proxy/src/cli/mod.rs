@@ -68,11 +68,21 @@ fn run(cli: Cli, token: Option<ValueSource>) -> ExitCode {
         | Command::Split(_)
         | Command::Failover(_)
         | Command::Restore(_)
+        | Command::Hold(_)
+        | Command::Release(_)
         | Command::Target(_)
         | Command::Mirror(_)
         | Command::Deployment(_)
         | Command::App(_)
         | Command::Metrics(_)
+        | Command::Bracket(_)
+        | Command::Trigger(_)
+        | Command::Deploy(_)
+        | Command::Ls(_)
+        | Command::Assign(_)
+        | Command::Kill(_)
+        | Command::Bad(_)
+        | Command::Unbad(_)
         | Command::Flag(_)
         | Command::Explain(_)
         | Command::Events(_)
@@ -107,6 +117,9 @@ fn call(cli: &Cli) -> Result<u8, CliError> {
             // How a deployment ended is in their exit codes.
             Command::Deployment(command) => deploy::run(&session, command).await,
             Command::App(command) => deploy::app(&session, command).await,
+            Command::Bracket(command) => deploy::bracket::run(&session, command).await,
+            Command::Trigger(command) => deploy::trigger::run(&session, command).await,
+            Command::Deploy(args) => deploy::version::deploy(&session, args).await,
             command => verb(&session, command).await.map(|()| 0),
         }
     })
@@ -119,6 +132,8 @@ async fn verb(session: &Session, command: &Command) -> Result<(), CliError> {
         Command::Split(args) => change::split(session, args).await,
         Command::Failover(args) => change::failover(session, args).await,
         Command::Restore(args) => change::restore(session, args).await,
+        Command::Hold(args) => change::hold(session, args).await,
+        Command::Release(args) => change::release(session, args).await,
         Command::Target(TargetCommand::Add(args)) => change::target_add(session, args).await,
         Command::Target(TargetCommand::Remove(args)) => change::target_remove(session, args).await,
         Command::Target(TargetCommand::Drain(args)) => change::target_drain(session, args).await,
@@ -126,6 +141,11 @@ async fn verb(session: &Session, command: &Command) -> Result<(), CliError> {
         Command::Mirror(MirrorCommand::Remove(args)) => change::mirror_remove(session, args).await,
         Command::Mirror(MirrorCommand::Show(args)) => read::mirror(session, args).await,
         Command::Metrics(MetricsCommand::Get(args)) => deploy::metrics(session, args).await,
+        Command::Ls(args) => deploy::version::ls(session, args).await,
+        Command::Assign(args) => deploy::version::assign(session, args).await,
+        Command::Kill(args) => deploy::version::kill(session, args).await,
+        Command::Bad(args) => deploy::version::bad(session, args).await,
+        Command::Unbad(args) => deploy::version::unbad(session, args).await,
         Command::Flag(command) => flag::run(session, command).await,
         Command::Explain(args) => explain::run(session, args).await,
         Command::Events(args) => events::run(session, args).await,
@@ -140,7 +160,10 @@ async fn verb(session: &Session, command: &Command) -> Result<(), CliError> {
         | Command::Init(_)
         | Command::Completions(_)
         | Command::Deployment(_)
-        | Command::App(_) => Ok(()),
+        | Command::App(_)
+        | Command::Bracket(_)
+        | Command::Trigger(_)
+        | Command::Deploy(_) => Ok(()),
     }
 }
 

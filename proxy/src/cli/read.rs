@@ -4,17 +4,18 @@ use std::collections::BTreeMap;
 
 use serde_json::Value;
 use tidegate_admin::dto::{
-    AuditLine,
+    AuditLine, HealthTransition,
     mirror::{AnswerView, DifferingPair, MirrorDetail},
 };
 
 use crate::cli::{
     args::{HistoryArgs, MirrorShowArgs},
     client::Call,
-    describe::describe,
+    describe::{self, describe},
     error::CliError,
     output::{Colours, Ink, printable},
     session::Session,
+    table::{Cell, render},
 };
 
 /// `tidegate mirror show`.
@@ -25,7 +26,12 @@ pub(crate) async fn mirror(session: &Session, args: &MirrorShowArgs) -> Result<(
 
 /// `tidegate history`.
 pub(crate) async fn history(session: &Session, args: &HistoryArgs) -> Result<(), CliError> {
-    session.show(&Call::get(format!("/api/audit?limit={}", args.limit)), audit).await
+    let Some(service) = &args.service else {
+        return session.show(&Call::get(format!("/api/audit?limit={}", args.limit)), audit).await;
+    };
+    let call = Call::get(format!("/api/services/{service}/health-history"));
+    let most = usize::try_from(args.limit).unwrap_or(usize::MAX);
+    session.show(&call, |answer, colours| health(answer, most, colours)).await
 }
 
 /// `tidegate config`.
@@ -111,6 +117,29 @@ fn change(value: &Value, colours: Colours) -> String {
     entry.events.iter().map(line).collect()
 }
 
+/// How the health of a service changed, newest first.
+fn health(answer: &Value, most: usize, colours: Colours) -> String {
+    let Ok(changes) = serde_json::from_value::<Vec<HealthTransition>>(answer.clone()) else { return indented(answer) };
+    if changes.is_empty() {
+        return "nothing is known to have changed\n".to_owned();
+    }
+    let head = ["WHEN", "TARGET", "ENDPOINT", "HEALTH", "VERSION", "COMMIT", "REASON"];
+    let mut rows = vec![head.map(|title| Cell::text(title).ink(Ink::Strong)).to_vec()];
+    rows.extend(changes.iter().take(most).map(|change| {
+        let (word, ink) = describe::health(change.to);
+        vec![
+            Cell::text(printable(&change.at)),
+            Cell::text(printable(&change.target)),
+            Cell::text(printable(&change.endpoint)),
+            Cell::text(word).ink(ink),
+            Cell::text(printable(change.version.as_deref().unwrap_or("-"))),
+            Cell::text(printable(change.commit.as_deref().unwrap_or("-"))),
+            Cell::text(printable(&change.reason)),
+        ]
+    }));
+    render(&rows, colours)
+}
+
 #[cfg(test)]
 mod tests {
     use serde_json::json;
@@ -129,6 +158,25 @@ mod tests {
              2026-11-03T09:15:00.250Z gen 7 -> 8 ci  web: target blue removed\n"
         );
         assert_eq!(audit(&json!([]), Colours::Off), "no changes\n");
+    }
+
+    #[test]
+    fn the_health_of_a_service_is_told_newest_first_and_bounded() {
+        let change = |to: &str, version: Option<&str>| {
+            json!({"seq": 7, "at": "2026-11-03T09:15:00.250Z", "at_unix_ms": 0, "target": "green",
+                "endpoint": "127.0.0.1:3002", "version": version, "commit": version.map(|_| "4a5b6c7"),
+                "from": "healthy", "to": to, "reason": "status 500"})
+        };
+        let answer = json!([change("unhealthy", Some("2.0")), change("healthy", None), change("healthy", None)]);
+        assert_eq!(
+            health(&answer, 2, Colours::Off),
+            "\
+WHEN                      TARGET  ENDPOINT        HEALTH     VERSION  COMMIT   REASON
+2026-11-03T09:15:00.250Z  green   127.0.0.1:3002  unhealthy  2.0      4a5b6c7  status 500
+2026-11-03T09:15:00.250Z  green   127.0.0.1:3002  healthy    -        -        status 500
+"
+        );
+        assert_eq!(health(&json!([]), 2, Colours::Off), "nothing is known to have changed\n");
     }
 
     #[test]

@@ -1,5 +1,7 @@
 //! What the verbs that talk to the admin API have in common.
 
+use std::time::Duration;
+
 use bytes::Bytes;
 use serde_json::Value;
 
@@ -58,14 +60,27 @@ impl Session {
         self.print(&answer, words)
     }
 
-    /// Asks if need be, makes a change, and shows what it did.
-    pub(crate) async fn change(
+    /// Asks if need be and makes a change; the API's answer.
+    pub(crate) async fn change(&self, call: Call, what: &str, ask: Ask, args: &ChangeArgs) -> Result<Bytes, CliError> {
+        let call = self.conditioned(call, what, ask, args)?;
+        self.client.send(&call).await
+    }
+
+    /// [`Session::change`] with another deadline.
+    pub(crate) async fn change_patiently(
         &self,
-        mut call: Call,
+        call: Call,
         what: &str,
         ask: Ask,
         args: &ChangeArgs,
+        deadline: Duration,
     ) -> Result<Bytes, CliError> {
+        let call = self.conditioned(call, what, ask, args)?;
+        self.client.send_patiently(&call, deadline).await
+    }
+
+    /// A change under the conditions that were given, once nobody has anything against it.
+    fn conditioned(&self, mut call: Call, what: &str, ask: Ask, args: &ChangeArgs) -> Result<Call, CliError> {
         let settled = args.yes || args.dry_run || ask == Ask::Never || !output::can_ask();
         if !settled && !output::confirm(&format!("{what}?")) {
             return Err(CliError::Declined);
@@ -74,7 +89,7 @@ impl Session {
         if args.dry_run {
             call.ask("dry_run=true");
         }
-        self.client.send(&call).await
+        Ok(call)
     }
 
     /// Shows an answer: as it came, or in words.

@@ -1,6 +1,6 @@
 //! The end-to-end tests, in one binary: each starts the real proxy and real origins of its own.
 
-mod cli_deployments;
+mod cli;
 mod deploying;
 mod examples;
 mod failing;

@@ -54,8 +54,8 @@ pub(crate) enum DeploymentCommand {
     SelectWinner(WinnerArgs),
     /// Say what is wrong with a deployment, and what to look at
     Diagnose(DiagnoseArgs),
-    /// List what happened in a deployment
-    Events(WhichArgs),
+    /// List what happened in a deployment; --follow goes on with what happens
+    Events(EventsOfArgs),
     /// Count a visitor that reached the goal of a test, where only a back end sees it
     ///
     /// Example: tidegate deployment convert dep-01k9... --visitor anna --goal buy
@@ -282,6 +282,20 @@ pub(crate) struct DiagnoseArgs {
     /// Also list what happened.
     #[arg(short, long)]
     pub(crate) verbose: bool,
+}
+
+/// Arguments of `deployment events`.
+#[derive(Debug, Args)]
+pub(crate) struct EventsOfArgs {
+    /// Which.
+    #[command(flatten)]
+    pub(crate) which: WhichArgs,
+    /// Go on with new events until Ctrl-C.
+    #[arg(short, long)]
+    pub(crate) follow: bool,
+    /// Only events after this number.
+    #[arg(long, value_name = "NUMBER", default_value_t = 0)]
+    pub(crate) after: u64,
 }
 
 /// Arguments of `deployment convert`.

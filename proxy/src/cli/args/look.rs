@@ -70,6 +70,8 @@ pub(crate) struct EventsArgs {
 /// Arguments of `history`.
 #[derive(Debug, Args)]
 pub(crate) struct HistoryArgs {
+    /// Show how the health of this service's endpoints changed.
+    pub(crate) service: Option<ServiceId>,
     /// The most entries.
     #[arg(short = 'n', long, default_value_t = 50)]
     pub(crate) limit: u32,

@@ -84,3 +84,13 @@ pub(crate) struct RestoreArgs {
     #[command(flatten)]
     pub(crate) change: ChangeArgs,
 }
+
+/// Arguments of `hold` and `release`.
+#[derive(Debug, Args)]
+pub(crate) struct HoldArgs {
+    /// The service.
+    pub(crate) service: ServiceId,
+    /// How it is changed.
+    #[command(flatten)]
+    pub(crate) change: ChangeArgs,
+}

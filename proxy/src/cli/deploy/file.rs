@@ -8,13 +8,25 @@ use std::{
 
 use bytes::Bytes;
 
-use crate::cli::{client::Body, error::CliError};
+use super::document;
+use crate::cli::{args::DocumentArgs, client::Body, error::CliError};
 
 /// Longest document: above what the admin API takes, whose refusal says more.
 const MAX_DOCUMENT: u64 = 4 << 20;
 
+/// Reads a document beside which no option says anything.
+pub(super) fn alone(path: &Path, args: &DocumentArgs) -> Result<Body, CliError> {
+    match document::given(args).as_slice() {
+        [] => read(path),
+        given => {
+            let given = given.join(", ");
+            Err(CliError::Usage(format!("--file is sent as it is: say there what {given} would say here")))
+        }
+    }
+}
+
 /// Reads a document; `-` is stdin.
-pub(super) fn read(path: &Path) -> Result<Body, CliError> {
+fn read(path: &Path) -> Result<Body, CliError> {
     let mut bytes = Vec::new();
     let read = if path.as_os_str() == "-" {
         io::stdin().lock().take(MAX_DOCUMENT).read_to_end(&mut bytes)

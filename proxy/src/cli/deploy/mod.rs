@@ -1,9 +1,12 @@
 //! The verbs about deployments: one order each, and if asked a look at what becomes of it.
 
+pub(crate) mod bracket;
 mod document;
 mod file;
 mod meter;
 mod picture;
+pub(crate) mod trigger;
+pub(crate) mod version;
 mod wait;
 
 use bytes::Bytes;
@@ -14,11 +17,12 @@ use self::{document::Name, wait::Wish};
 use crate::cli::{
     args::{
         AppCommand, AppDeployArgs, ChangeArgs, ConvertArgs, CreateArgs, DeploymentCommand, DiagnoseArgs, DocumentArgs,
-        MetricsArgs, OrderArgs, StatusOfArgs, SteerArgs, WaitArgs, WhichArgs,
+        EventsOfArgs, MetricsArgs, OrderArgs, StatusOfArgs, SteerArgs, WaitArgs, WhichArgs,
     },
     client::{Body, Call},
     error::{CliError, Format},
-    output,
+    events,
+    output::{self, Colours},
     session::{Ask, Session, as_it_came},
 };
 
@@ -54,7 +58,7 @@ pub(crate) async fn run(session: &Session, command: &DeploymentCommand) -> Resul
             order(session, call, &args.order).await
         }
         C::Diagnose(args) => diagnose(session, args).await.map(|()| DONE),
-        C::Events(which) => session.show(&Call::get(which.path("/events")), picture::events).await.map(|()| DONE),
+        C::Events(args) => events_of(session, args).await.map(|()| DONE),
         C::Convert(args) => convert(session, args).await.map(|()| DONE),
     }
 }
@@ -77,13 +81,7 @@ pub(crate) async fn metrics(session: &Session, args: &MetricsArgs) -> Result<(),
 
 async fn create(session: &Session, args: &CreateArgs) -> Result<u8, CliError> {
     let body = match &args.file {
-        Some(path) => match document::given(&args.document).as_slice() {
-            [] => file::read(path)?,
-            given => {
-                let given = given.join(", ");
-                return Err(CliError::Usage(format!("--file is sent as it is: say there what {given} say here")));
-            }
-        },
+        Some(path) => file::alone(path, &args.document)?,
         None => body(&args.document, Name::OfDeployment)?,
     };
     let begins = args.execute || args.wait.wait;
@@ -99,7 +97,16 @@ async fn app_deploy(session: &Session, args: &AppDeployArgs, path: &str) -> Resu
 }
 
 fn body(args: &DocumentArgs, name: Name) -> Result<Body, CliError> {
-    document::document(args, name).map(Body::Json).map_err(|problems| CliError::Usage(problems.join("\n  ")))
+    document::document(args, name).map(Body::Json).map_err(misused)
+}
+
+fn misused(problems: Vec<String>) -> CliError {
+    CliError::Usage(problems.join("\n  "))
+}
+
+/// A key by which the API knows a repeated call.
+fn idempotency_key() -> String {
+    format!("tidegate-{:032x}", rand::random::<u128>())
 }
 
 /// The places of a refusal in the words of whoever wrote the options.
@@ -112,6 +119,19 @@ fn in_options(error: CliError, args: &DocumentArgs, name: Name) -> CliError {
     }
 }
 
+/// The places of a refusal in the words of verbs with few options.
+fn in_few_options(error: CliError) -> CliError {
+    let option = |path: &str| match path.split('[').next() {
+        Some("endpoints") => Some("--endpoint".to_owned()),
+        Some(key @ ("to" | "version" | "image")) => Some(format!("--{key}")),
+        _ => None,
+    };
+    match error {
+        CliError::Refused(problem) => CliError::Refused(Box::new(problem.renamed(option))),
+        other => other,
+    }
+}
+
 /// Creates a deployment. However often the connection fails meanwhile, it is created once.
 async fn begin(
     session: &Session,
@@ -120,8 +140,7 @@ async fn begin(
     wait: &WaitArgs,
     change: &ChangeArgs,
 ) -> Result<u8, CliError> {
-    let key = format!("tidegate-{:032x}", rand::random::<u128>());
-    let call = Call { body: Some(body), key: Some(key), ..Call::post(path, Value::Null) };
+    let call = Call { body: Some(body), key: Some(idempotency_key()), ..Call::post(path, Value::Null) };
     let answer = session.change(call, "", Ask::Never, change).await?;
     settle(session, &answer, Wish::Success, wait, change).await
 }
@@ -150,25 +169,44 @@ async fn settle(
     wait: &WaitArgs,
     change: &ChangeArgs,
 ) -> Result<u8, CliError> {
-    if !wait.wait || change.dry_run {
+    if change.dry_run {
         return session.print(answer, picture::reply).map(|()| DONE);
     }
     let status: StatusView = session.client.decode(answer)?;
-    if session.format == Format::Text {
-        output::note(&format!("deployment {}\n", output::printable(&status.id)));
+    watch_if(session, answer, &status.id, wish, wait, picture::reply).await
+}
+
+/// Follows a deployment if asked; else shows the answer to the order.
+async fn watch_if(
+    session: &Session,
+    answer: &Bytes,
+    id: &str,
+    wish: Wish,
+    wait: &WaitArgs,
+    words: fn(&Value, Colours) -> String,
+) -> Result<u8, CliError> {
+    if !wait.wait {
+        return session.print(answer, words).map(|()| DONE);
     }
-    watch(session, &status.id, wish, wait).await
+    if session.format == Format::Text {
+        output::note(&format!("deployment {}\n", output::printable(id)));
+    }
+    watch(session, id, wish, wait).await
 }
 
 /// Follows a deployment, and shows how it ended.
 async fn watch(session: &Session, id: &str, wish: Wish, wait: &WaitArgs) -> Result<u8, CliError> {
     let (code, last) = wait::follow(session, id, wish, wait).await?;
-    session.print(&last, |answer, colours| {
+    print_end(session, id, code, &last).map(|()| code)
+}
+
+/// Shows how a deployment ended, and what can be done if that was not as wished.
+fn print_end(session: &Session, id: &str, code: u8, last: &Bytes) -> Result<(), CliError> {
+    session.print(last, |answer, colours| {
         let state = answer.get("state").and_then(Value::as_str).unwrap_or_default();
         let next = if code == DONE { String::new() } else { picture::next(id, state, colours) };
         picture::status(answer, colours) + &next
-    })?;
-    Ok(code)
+    })
 }
 
 async fn status(session: &Session, args: &StatusOfArgs) -> Result<u8, CliError> {
@@ -201,6 +239,14 @@ async fn diagnose(session: &Session, args: &DiagnoseArgs) -> Result<(), CliError
             session.print(&events, picture::events)
         }
     }
+}
+
+async fn events_of(session: &Session, args: &EventsOfArgs) -> Result<(), CliError> {
+    let path = args.which.path("/events");
+    if args.follow {
+        return events::follow(session, &path, Some(args.after), picture::event).await;
+    }
+    session.show(&Call::get(format!("{path}?after={}", args.after)), picture::events).await
 }
 
 async fn convert(session: &Session, args: &ConvertArgs) -> Result<(), CliError> {

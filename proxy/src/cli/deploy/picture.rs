@@ -175,16 +175,35 @@ pub(super) fn list(answer: &Value, colours: Colours) -> String {
 
 /// `tidegate deployment plan`.
 pub(super) fn plan(answer: &Value, colours: Colours) -> String {
-    read::<PlanView>(answer).map_or_else(|| unknown(answer), |plan| steps(&plan, colours))
+    let Some(plan) = read::<PlanView>(answer) else { return unknown(answer) };
+    let mut text = steps(&plan, Stands::Somewhere, colours);
+    if !plan.undo.is_empty() {
+        text.push_str(&format!("a rollback would now: {}\n", printable(&plan.undo.join(", "))));
+    }
+    text
 }
 
-fn steps(plan: &PlanView, colours: Colours) -> String {
+/// Whether a plan is being carried out.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Stands {
+    /// It may be, at a step.
+    Somewhere,
+    /// It was only asked for.
+    Nowhere,
+}
+
+/// The steps of a plan that was only asked for.
+pub(super) fn asked_for(plan: &PlanView, colours: Colours) -> String {
+    steps(plan, Stands::Nowhere, colours)
+}
+
+fn steps(plan: &PlanView, stands: Stands, colours: Colours) -> String {
     let head = [Cell::number("#"), Cell::text("STEP"), Cell::text("WHAT"), Cell::text("TAKEN BACK BY"), Cell::text("")];
     let mut rows = vec![head.map(|cell| cell.ink(Ink::Strong)).to_vec()];
     rows.extend(plan.steps.iter().map(|step| {
         let (mark, ink) = match step.progress.as_str() {
-            "done" => ("done", Ink::Dim),
-            "now" => ("now", Ink::Warn),
+            "done" if stands == Stands::Somewhere => ("done", Ink::Dim),
+            "now" if stands == Stands::Somewhere => ("now", Ink::Warn),
             _ => ("", Ink::Plain),
         };
         vec![
@@ -196,9 +215,6 @@ fn steps(plan: &PlanView, colours: Colours) -> String {
         ]
     }));
     let mut text = render(&rows, colours);
-    if !plan.undo.is_empty() {
-        text.push_str(&format!("a rollback would now: {}\n", printable(&plan.undo.join(", "))));
-    }
     for warning in &plan.warnings {
         text.push_str(&format!("{}\n", Ink::Warn.paint(&printable(&format!("warning: {warning}")), colours)));
     }
@@ -212,7 +228,7 @@ pub(super) fn reply(answer: &Value, colours: Colours) -> String {
     let of = services(&reply.deployment);
     if let (true, Some(plan)) = (reply.dry_run, &reply.plan) {
         let head = format!("{strategy} of {of} (dry run: nothing was changed)\n");
-        return format!("{}{}", printable_line(&head), steps(plan, colours));
+        return format!("{}{}", printable_line(&head), asked_for(plan, colours));
     }
     let state = ink_of(&status.state).paint(&printable(&status.details), colours);
     let id = Ink::Strong.paint(&printable(&status.id), colours);
@@ -254,16 +270,24 @@ pub(super) fn events(answer: &Value, colours: Colours) -> String {
     if lines.is_empty() {
         return "nothing happened yet\n".to_owned();
     }
-    let line = |line: &HistoryLine| {
-        let ink = match line.kind.as_str() {
-            "step_failed" | "undo_failed" | "rollback_started" | "version_bad" | "promotion_failed" => Ink::Bad,
-            "paused" | "step_skipped" | "recovered" => Ink::Warn,
-            _ => Ink::Plain,
-        };
-        let head = Ink::Dim.paint(&printable(&format!("{} #{}", line.at, line.seq)), colours);
-        format!("{head}  {}\n", ink.paint(&printable(&line.text), colours))
+    lines.iter().map(|line| told(line, colours)).collect()
+}
+
+/// One of them.
+pub(super) fn event(value: &Value, colours: Colours) -> String {
+    // Of a newer server: as it is, in one line.
+    read::<HistoryLine>(value)
+        .map_or_else(|| format!("{}\n", printable(&value.to_string())), |line| told(&line, colours))
+}
+
+fn told(line: &HistoryLine, colours: Colours) -> String {
+    let ink = match line.kind.as_str() {
+        "step_failed" | "undo_failed" | "rollback_started" | "version_bad" | "promotion_failed" => Ink::Bad,
+        "paused" | "step_skipped" | "recovered" => Ink::Warn,
+        _ => Ink::Plain,
     };
-    lines.iter().map(line).collect()
+    let head = Ink::Dim.paint(&printable(&format!("{} #{}", line.at, line.seq)), colours);
+    format!("{head}  {}\n", ink.paint(&printable(&line.text), colours))
 }
 
 /// `tidegate deployment diagnose`.

@@ -93,8 +93,8 @@ fn a_plan_says_where_it_stands_and_how_it_is_taken_back() {
 #  STEP        WHAT       TAKEN BACK BY
 1  hook        start      stop v2        done
 2  set weight  web: v2=5                 now
-a rollback would now: restore traffic
 warning: short
+a rollback would now: restore traffic
 "
     );
 }
@@ -119,6 +119,7 @@ dep-1  canary of web: waits to be executed
     );
     let dry = reply(&pending(json!({"dry_run": true, "plan": a_plan()})), Colours::Off);
     assert!(dry.starts_with("canary of web (dry run: nothing was changed)\n#  STEP "), "{dry}");
+    assert!(!dry.contains("now"), "what was only asked for stands nowhere: {dry}");
     let dry = reply(&pending(json!({"dry_run": true})), Colours::Off);
     assert_eq!(dry.lines().next(), Some("dep-1  canary of web: waits to be executed (dry run: nothing was changed)"));
 }
@@ -147,7 +148,9 @@ start
 fn events_are_a_line_each() {
     let line = json!({"seq": 3, "at": "2026-11-03T09:15:00.250Z", "at_unix_ms": 0, "type": "step_started",
         "text": "step 2 begins: set weight", "data": {}});
-    assert_eq!(events(&json!([line]), Colours::Off), "2026-11-03T09:15:00.250Z #3  step 2 begins: set weight\n");
+    let shown = "2026-11-03T09:15:00.250Z #3  step 2 begins: set weight\n";
+    assert_eq!((events(&json!([line]), Colours::Off).as_str(), event(&line, Colours::Off).as_str()), (shown, shown));
+    assert_eq!(event(&json!({"tide": 1}), Colours::Off), "{\"tide\":1}\n");
 }
 
 #[test]

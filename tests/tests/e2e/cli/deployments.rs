@@ -1,14 +1,13 @@
 //! Deployments from the command line, as people type them: the real binary against a real proxy.
 
-use std::{path::Path, process::Stdio, time::Duration};
+use std::{process::Stdio, time::Duration};
 
 use nix::sys::signal::Signal;
-use serde_json::{Value, json};
+use serde_json::json;
 use tidegate_e2e::{Behaviour, Origin, Tidegate, get, tidegate::run, until};
-use tokio::{
-    io::{AsyncBufReadExt, BufReader},
-    process::Command,
-};
+use tokio::io::{AsyncBufReadExt, BufReader};
+
+use super::{Ended, command, tidegate};
 
 struct Bench {
     proxy: Tidegate,
@@ -46,24 +45,6 @@ async fn bench() -> Bench {
     Bench { proxy, blue, _green: green }
 }
 
-/// How a verb ended.
-#[derive(Debug)]
-struct Ended {
-    code: i32,
-    out: String,
-    err: String,
-}
-
-impl Ended {
-    fn json(&self) -> Value {
-        serde_json::from_str(&self.out).unwrap_or_else(|error| panic!("{error}: {self:?}"))
-    }
-
-    fn id(&self) -> String {
-        self.json()["id"].as_str().unwrap().to_owned()
-    }
-}
-
 impl Bench {
     /// Runs a verb.
     async fn tidegate(&self, line: &str) -> Ended {
@@ -78,26 +59,6 @@ impl Bench {
     async fn share(&self, target: &str) -> f64 {
         self.proxy.service("web-app").await["split"][target].as_f64().unwrap_or(0.0)
     }
-}
-
-/// A verb. Double quotes keep words together, as a shell does.
-fn command(dir: &Path, server: &str, line: &str) -> Command {
-    let words = line.split('"').enumerate().flat_map(|(n, part)| match n % 2 {
-        1 => vec![part.to_owned()],
-        _ => part.split_whitespace().map(str::to_owned).collect(),
-    });
-    let mut command = Command::new(tidegate_e2e::tidegate::binary());
-    command.args(words).current_dir(dir).env("TIDEGATE_ADMIN", server).env_remove("TIDEGATE_TOKEN");
-    command.stdin(Stdio::null()).kill_on_drop(true);
-    command
-}
-
-async fn tidegate(dir: &Path, server: &str, line: &str) -> Ended {
-    let output = command(dir, server, line).output();
-    let output = tokio::time::timeout(Duration::from_secs(60), output).await;
-    let output = output.unwrap_or_else(|_| panic!("tidegate {line} does not end")).unwrap();
-    let text = |bytes: Vec<u8>| String::from_utf8_lossy(&bytes).into_owned();
-    Ended { code: output.status.code().unwrap_or(-1), out: text(output.stdout), err: text(output.stderr) }
 }
 
 #[tokio::test]
