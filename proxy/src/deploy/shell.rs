@@ -46,6 +46,8 @@ const WRITE_AGAIN: Duration = Duration::from_secs(1);
 const LONGEST_WAIT: Duration = Duration::from_secs(10);
 /// Shortest wait for a message while something is due that could not be done.
 const SHORTEST_WAIT: Duration = Duration::from_millis(20);
+/// Of deployments that changed so shortly before the last one did, a sink may not have heard everything.
+const RECALLED_MS: u64 = 60_000;
 /// Inputs of one deployment that wait to be written: an act has one outcome, so it is only reached by verdicts.
 const WAITING: usize = 256;
 
@@ -222,6 +224,9 @@ impl Running {
 
     /// Goes on with what the end of an earlier process interrupted.
     pub(super) fn recover(&mut self) {
+        let last = self.engine.iter().map(|deployment| deployment.updated_unix_ms).max().unwrap_or(0);
+        let of_the_end = self.engine.iter().filter(|deployment| deployment.updated_unix_ms + RECALLED_MS >= last);
+        self.core.teller.recall(of_the_end.map(|deployment| &**deployment));
         for id in self.engine.iter().map(|deployment| deployment.id.clone()).collect::<Vec<_>>() {
             self.wait_for(&id, Waiting::Recover);
         }
@@ -525,3 +530,6 @@ fn groups(engine: &Engine, keys: Vec<(String, DeploymentId)>) -> Vec<Group> {
     groups.push(Group { records: Vec::new(), keys });
     groups
 }
+
+#[cfg(test)]
+mod tests;

@@ -60,9 +60,18 @@ pub(crate) struct Sinks {
 
 struct Sink {
     types: Vec<String>,
-    queue: mpsc::Sender<Arc<[CloudEvent]>>,
+    queue: mpsc::Sender<News>,
     counted: Counted,
     thread: JoinHandle<()>,
+}
+
+/// Events for a sink.
+#[derive(Debug, Clone)]
+enum News {
+    /// They happened now.
+    Fresh(Arc<[CloudEvent]>),
+    /// They happened before a restart: those that the sink never heard are told.
+    Recalled(Arc<[CloudEvent]>),
 }
 
 /// A sink's name, and what is counted of it.
@@ -132,12 +141,22 @@ impl Sinks {
     /// Tells events to all sinks that want them. Never waits.
     pub(crate) fn tell(&self, events: Vec<CloudEvent>) {
         let events: Arc<[CloudEvent]> = events.into();
+        self.pass_on(&events, News::Fresh);
+    }
+
+    /// Tells those events of before a restart that its end kept from a sink. Never waits.
+    pub(crate) fn recall(&self, events: Vec<CloudEvent>) {
+        let events: Arc<[CloudEvent]> = events.into();
+        self.pass_on(&events, News::Recalled);
+    }
+
+    fn pass_on(&self, events: &Arc<[CloudEvent]>, news: impl Fn(Arc<[CloudEvent]>) -> News) {
         for sink in &self.sinks {
             let wanted = events.iter().filter(|event| wants(&sink.types, &self.naming.prefix, event)).count();
             if wanted == 0 {
                 continue;
             }
-            match sink.queue.try_send(Arc::clone(&events)) {
+            match sink.queue.try_send(news(Arc::clone(events))) {
                 Ok(()) => {}
                 Err(TrySendError::Full(_) | TrySendError::Closed(_)) => {
                     sink.counted.counts.dropped.fetch_add(wanted as u64, Relaxed);
@@ -220,7 +239,7 @@ struct Worker {
 }
 
 impl Worker {
-    fn run(self, news: mpsc::Receiver<Arc<[CloudEvent]>>) {
+    fn run(self, news: mpsc::Receiver<News>) {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
         let told = runtime.and_then(|runtime| runtime.block_on(self.tell(news)));
         if let Err(error) = told {
@@ -229,7 +248,7 @@ impl Worker {
         }
     }
 
-    async fn tell(&self, news: mpsc::Receiver<Arc<[CloudEvent]>>) -> std::io::Result<()> {
+    async fn tell(&self, news: mpsc::Receiver<News>) -> std::io::Result<()> {
         let outbox = loop {
             // The process whose place this one takes ends soon, and must not write any more then.
             match Outbox::open(&self.dir, self.name.as_str()) {
@@ -276,7 +295,7 @@ impl<'a> Telling<'a> {
     }
 
     /// Writes events down as they come, and tells them as the sink takes them, until nobody has events any more.
-    async fn run(mut self, mut news: mpsc::Receiver<Arc<[CloudEvent]>>) {
+    async fn run(mut self, mut news: mpsc::Receiver<News>) {
         let mut attempt: Option<Attempt<'a>> = None;
         loop {
             self.worker.counts.waiting.store(self.outbox.waiting(), Relaxed);
@@ -298,7 +317,11 @@ impl<'a> Telling<'a> {
             };
             tokio::select! {
                 batch = news.recv() => match batch {
-                    Some(batch) => self.write_down(&batch),
+                    Some(News::Fresh(batch)) => self.write_down(&batch.iter().collect::<Vec<_>>()),
+                    Some(News::Recalled(batch)) => {
+                        let lacking = batch.iter().filter(|event| self.outbox.lacks(event));
+                        self.write_down(&lacking.collect::<Vec<_>>());
+                    }
                     None => break,
                 },
                 (event, told) = telling => {
@@ -317,9 +340,13 @@ impl<'a> Telling<'a> {
         }
     }
 
-    fn write_down(&mut self, batch: &[CloudEvent]) {
+    fn write_down(&mut self, batch: &[&CloudEvent]) {
         let worker = self.worker;
-        let wanted: Vec<_> = batch.iter().filter(|event| wants(&worker.types, &worker.prefix, event)).collect();
+        let wanted = batch.iter().filter(|event| wants(&worker.types, &worker.prefix, event));
+        let wanted: Vec<&CloudEvent> = wanted.copied().collect();
+        if wanted.is_empty() {
+            return;
+        }
         if let Err(error) = self.outbox.push(&wanted) {
             worker.counts.dropped.fetch_add(wanted.len() as u64, Relaxed);
             tracing::error!(sink = %worker.name, %error, "events cannot be written down for this sink, and are lost");

@@ -52,6 +52,15 @@ impl Teller {
         }
     }
 
+    /// Tells the sinks what the end of an earlier process kept from them.
+    pub(super) fn recall<'a>(&self, deployments: impl Iterator<Item = &'a Deployment>) {
+        if !self.sinks.is_empty() {
+            let naming = self.sinks.naming();
+            let events = deployments.flat_map(|d| d.history.iter().flat_map(|entry| events_of(d, entry, naming)));
+            self.sinks.recall(events.collect());
+        }
+    }
+
     /// Raises the alarm: what deployments decided is not saved.
     pub(super) fn unsaved(&self, reason: String, actor: &Actor) {
         let (at, generation) = (self.routing.now().unix_ms, self.routing.load().generation);

@@ -106,7 +106,12 @@ pub fn step(deployment: &Deployment, input: Input, now: Moment) -> Result<Steppe
 
 /// Goes on after a restart of the process: what was being done is done again, or taken back.
 pub fn recover(deployment: &Deployment, now: Moment) -> Stepped {
-    let mut work = Work::recovered(deployment.clone(), now);
+    // What is over has nothing more to tell; else every restart would tell its end again.
+    let mut work = if deployment.is_active() {
+        Work::recovered(deployment.clone(), now)
+    } else {
+        Work::new(deployment.clone(), now)
+    };
     work.recover();
     work.finish()
 }

@@ -2,9 +2,11 @@
 //! that was told.
 //!
 //! An event is here before it is sent and its number is noted after, so that a restart in between tells it again rather
-//! than never. Told lines are cut away when they are most of the file.
+//! than never. Told lines are cut away when they are most of the file. How far the sink has heard of each deployment
+//! outlasts them, so that a restart knows what never came here.
 
 use std::{
+    collections::{BTreeMap, BTreeSet},
     fs::{self, DirBuilder, File, OpenOptions},
     io::{self, BufRead as _, BufReader, Read as _, Seek as _, SeekFrom, Write as _},
     os::unix::fs::{DirBuilderExt as _, FileExt as _, OpenOptionsExt as _},
@@ -18,6 +20,8 @@ use tidegate_core::deploy::cloudevent::CloudEvent;
 
 /// Told bytes that may stay in a file before it is rewritten.
 const SLACK: u64 = 1 << 20;
+/// Deployments of which it is known how far the sink has heard: far more than change at the same time.
+const MAX_HEARD: usize = 10_000;
 /// Longest line: a little more than an event with the output of a command, whose characters may all be escaped.
 const MAX_LINE: u64 = 1 << 20;
 
@@ -27,12 +31,60 @@ struct Line<E> {
     event: E,
 }
 
+/// What tells an event from others.
+#[derive(Deserialize)]
+struct Name {
+    id: String,
+    shkeptncontext: String,
+}
+
+/// How far a sink has heard: of each deployment, the number of the last entry, and its events.
+#[derive(Debug, Default, Serialize, Deserialize)]
+struct Heard(BTreeMap<String, (u64, BTreeSet<String>)>);
+
+impl Heard {
+    fn note(&mut self, id: &str, deployment: &str) {
+        let Some(seq) = entry_of(id, deployment) else { return };
+        let (last, events) = self.0.entry(deployment.to_owned()).or_default();
+        if seq > *last {
+            events.clear();
+        }
+        if seq >= *last {
+            *last = seq;
+            events.insert(id.to_owned());
+        }
+        while self.0.len() > MAX_HEARD {
+            // Names of deployments are in the order of their creation.
+            self.0.pop_first();
+        }
+    }
+
+    /// Whether the sink never heard an event that it should have. Events come in their order, so of a deployment that is
+    /// older than the last one, and unknown, everything was told long ago.
+    fn lacks(&self, event: &CloudEvent) -> bool {
+        let deployment = &event.shkeptncontext;
+        let Some(seq) = entry_of(&event.id, deployment) else { return false };
+        match (self.0.get(deployment), self.0.last_key_value()) {
+            (Some((last, events)), _) => seq > *last || seq == *last && !events.contains(&event.id),
+            (None, Some((newest, _))) => deployment > newest,
+            (None, None) => false,
+        }
+    }
+}
+
+/// The number of the entry in a deployment's history that an event is made of.
+fn entry_of(id: &str, deployment: &str) -> Option<u64> {
+    id.strip_prefix(deployment)?.strip_prefix('.')?.split('.').next()?.parse().ok()
+}
+
 /// The events that wait for one sink, in their order.
 #[derive(Debug)]
 pub(super) struct Outbox {
     path: PathBuf,
     cursor: PathBuf,
     file: File,
+    heard_path: PathBuf,
+    heard: Heard,
     /// Held as long as this process tells the sink.
     _lock: File,
     /// The end of the last whole line.
@@ -69,11 +121,25 @@ impl Outbox {
         flock(&lock, FlockOperation::NonBlockingLockExclusive)?;
         let path = dir.join(format!("{name}.jsonl"));
         let cursor = dir.join(format!("{name}.told"));
+        let heard_path = dir.join(format!("{name}.heard"));
+        // Without it, what the lines themselves say has to do.
+        let heard = fs::read(&heard_path).ok().and_then(|text| serde_json::from_slice(&text).ok()).unwrap_or_default();
         let file = OpenOptions::new().read(true).write(true).create(true).truncate(false).mode(0o600).open(&path)?;
         // A note that cannot be read means that everything is told again.
         let told = fs::read_to_string(&cursor).ok().and_then(|text| text.trim().parse().ok()).unwrap_or(0);
-        let mut outbox =
-            Self { path, cursor, file, _lock: lock, len: 0, head: 0, waiting: 0, next_seq: told + 1, passed: told };
+        let mut outbox = Self {
+            path,
+            cursor,
+            file,
+            heard_path,
+            heard,
+            _lock: lock,
+            len: 0,
+            head: 0,
+            waiting: 0,
+            next_seq: told + 1,
+            passed: told,
+        };
         outbox.find_head(told)?;
         outbox.file.set_len(outbox.len)?;
         Ok(outbox)
@@ -90,7 +156,10 @@ impl Outbox {
             }
             self.len += read as u64;
             match serde_json::from_slice::<Line<&RawValue>>(&line) {
-                Ok(Line { seq, .. }) => {
+                Ok(Line { seq, event }) => {
+                    if let Ok(Name { id, shkeptncontext }) = serde_json::from_str(event.get()) {
+                        self.heard.note(&id, &shkeptncontext);
+                    }
                     self.next_seq = self.next_seq.max(seq + 1);
                     if seq > told {
                         self.waiting += 1;
@@ -124,11 +193,19 @@ impl Outbox {
             self.file.set_len(self.len)?;
             return Err(error);
         }
+        for event in events {
+            self.heard.note(&event.id, &event.shkeptncontext);
+        }
         let count = events.len() as u64;
         self.len += text.len() as u64;
         self.waiting += count;
         self.next_seq += count;
         Ok(())
+    }
+
+    /// Whether an event never came here that should have.
+    pub(super) fn lacks(&self, event: &CloudEvent) -> bool {
+        self.heard.lacks(event)
     }
 
     /// The event that waits longest. `Err(Unreadable)` names one that is to be passed over.
@@ -185,6 +262,9 @@ impl Outbox {
         if self.head < SLACK || self.head < left {
             return Ok(());
         }
+        let heard = self.heard_path.with_extension("heard.new");
+        fs::write(&heard, serde_json::to_vec(&self.heard)?)?;
+        fs::rename(&heard, &self.heard_path)?;
         let next = self.path.with_extension("jsonl.new");
         let mut file = OpenOptions::new().read(true).write(true).create(true).truncate(true).mode(0o600).open(&next)?;
         self.file.seek(SeekFrom::Start(self.head))?;
@@ -269,6 +349,39 @@ mod tests {
         outbox.push(&[&event("last")]).unwrap();
         drop(outbox);
         assert_eq!(told(&mut Outbox::open(dir.path(), "a").unwrap()).as_deref(), Some("last"));
+    }
+
+    fn entry(deployment: &str, seq: u64, name: &str) -> CloudEvent {
+        let mut event = event(&format!("{deployment}.{seq}.{name}"));
+        event.shkeptncontext = deployment.to_owned();
+        event
+    }
+
+    #[test]
+    fn what_never_came_here_is_known_over_restarts_and_when_lines_are_cut_away() {
+        let dir = tempfile::tempdir().unwrap();
+        let mut outbox = Outbox::open(dir.path(), "a").unwrap();
+        assert!(!outbox.lacks(&entry("dep-2", 1, "x")), "a new sink is told nothing of the past");
+        let mut large = entry("dep-2", 3, "x");
+        large.data = "x".repeat(600_000).into();
+        outbox.push(&[&entry("dep-2", 2, "x"), &large]).unwrap();
+        for cut in [false, true] {
+            if cut {
+                // Longer than what may stay: told lines go.
+                let mut other = entry("dep-1", 7, "x");
+                other.data = "x".repeat(600_000).into();
+                outbox.push(&[&other]).unwrap();
+                while told(&mut outbox).is_some() {}
+                assert_eq!(fs::metadata(dir.path().join("a.jsonl")).unwrap().len(), 0);
+            }
+            drop(outbox);
+            outbox = Outbox::open(dir.path(), "a").unwrap();
+            let lacks = |deployment: &str, seq: u64, name: &str| outbox.lacks(&entry(deployment, seq, name));
+            assert!(!lacks("dep-2", 2, "x") && !lacks("dep-2", 2, "y") && !lacks("dep-2", 3, "x"), "cut: {cut}");
+            assert!(lacks("dep-2", 3, "y"), "half of an entry");
+            assert!(lacks("dep-2", 4, "x") && lacks("dep-3", 0, "x"), "what came after");
+            assert!(!lacks("dep-0", 9, "x"), "a deployment of long ago");
+        }
     }
 
     #[test]

@@ -158,4 +158,15 @@ async fn a_proxy_that_is_killed_again_and_again_tells_every_event_at_least_once_
     })
     .await;
     assert_complete(&of_file(proxy.dir()), &first, &second);
+    // What is over is told once: a restart is no news.
+    let told = receiver.count();
+    for _ in 0..3 {
+        proxy.kill_and_restart().await;
+    }
+    let sinks = ["log", "http"].map(|sink| format!("tidegate_sink_waiting{{sink=\"{sink}\"}}"));
+    for waiting in sinks {
+        until("a sink has nothing more to tell", || async { (proxy.metric(&waiting).await == 0.0).then_some(()) })
+            .await;
+    }
+    assert_eq!(receiver.count(), told);
 }
