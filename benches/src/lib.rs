@@ -179,6 +179,7 @@ pub fn state(services: impl IntoIterator<Item = ServiceSpec>) -> State {
             health: BTreeMap::new(),
             resolved: BTreeMap::new(),
             draining: BTreeMap::new(),
+            under_test: Default::default(),
         };
         (id(&format!("service-{n}")), Arc::new(state))
     };
@@ -187,6 +188,7 @@ pub fn state(services: impl IntoIterator<Item = ServiceSpec>) -> State {
         listeners: [id("public")].into(),
         services: services.into_iter().enumerate().map(service).collect(),
         offers: Arc::default(),
+        previews: Arc::default(),
         flags: Arc::default(),
     }
 }

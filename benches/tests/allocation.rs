@@ -30,7 +30,7 @@ fn requests() -> Vec<Request> {
 #[test]
 fn paths_that_name_a_service_or_look_like_it_allocate_nothing() {
     let mut state = state([one()]);
-    state.offers = [tidegate_core::state::ListenerOffer { service_paths: true }].into();
+    state.offers = [tidegate_core::state::ListenerOffer { service_paths: true, preview: None }].into();
     let snapshot = compile(&Arc::new(state), None, 2);
     let paths = ["/services/service-0/x", "/services/service-0_green/x", "/services/nobody_x_y/", "/products/42"];
     for (path, strips) in paths.into_iter().zip([true, true, false, false]) {

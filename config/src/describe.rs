@@ -132,13 +132,14 @@ fn source(source: &SecretSource) -> Table {
 }
 
 fn listener(listener: &Listener) -> Value {
-    let Listener { address, tls, h2c, service_paths } = listener;
+    let Listener { address, tls, h2c, service_paths, preview } = listener;
     let tls = tls.as_ref().map(|Tls { cert, key }| table([("cert", some(path(cert))), ("key", some(path(key)))]));
     Value::Table(table([
         ("address", some(address.to_string())),
         ("tls", tls.map(Value::Table)),
         ("h2c", some(*h2c)),
         ("service_paths", some(*service_paths)),
+        ("preview", preview.as_deref().map(Value::from)),
     ]))
 }
 

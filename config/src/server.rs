@@ -171,6 +171,8 @@ pub struct Listener {
     pub h2c: bool,
     /// Whether `/services/<service>/` and `/services/<service>_<target>/` lead to every service that it carries.
     pub service_paths: bool,
+    /// The domain below which versions under test are reached: `<service>.<deployment or bracket>.<domain>`.
+    pub preview: Option<String>,
 }
 
 /// A certificate and its key, PEM files.

@@ -48,6 +48,7 @@ use crate::{
         hook,
         journal::{FileJournal, Journal, MemoryJournal},
         orders::{Keys, Orders},
+        previews::Entrances,
         shell::Shell,
         sinks::{Lost, Sinks},
         stacks::{self, Stacks, WatchStats},
@@ -365,9 +366,10 @@ impl Parts {
         let sink_families = sinks.families();
         let teller =
             Teller { events: Arc::clone(&events), audit: Arc::clone(&audit), routing: Arc::clone(&routing), sinks };
-        let (deployments, shell) =
-            start_deployments(kept.deployments, &reloader, &control, Arc::clone(&shared.rosters), teller, &stats)
-                .map_err(ServeError::system("start the thread of deployments"))?;
+        let beside =
+            Beside { rosters: Arc::clone(&shared.rosters), entrances: Entrances::new(&config, plane.addresses()) };
+        let (deployments, shell) = start_deployments(kept.deployments, &reloader, &control, beside, teller, &stats)
+            .map_err(ServeError::system("start the thread of deployments"))?;
         let failovers = failover::Parts {
             routing: Arc::clone(&routing),
             control: control.clone(),
@@ -526,12 +528,18 @@ fn start_sinks(config: &Config, events: &Arc<EventLog>, routing: &Arc<Routing>) 
     Sinks::start(config, &config.server.state_dir, &lost)
 }
 
+/// What deployments see of the data plane.
+struct Beside {
+    rosters: Arc<Rosters>,
+    entrances: Entrances,
+}
+
 /// Starts the deployment engine, which first goes on with what an earlier process left.
 fn start_deployments(
     kept: KeptDeployments,
     reloader: &Arc<Reloader>,
     control: &Control,
-    rosters: Arc<Rosters>,
+    beside: Beside,
     teller: Teller,
     stats: &Arc<ControlStats>,
 ) -> io::Result<(Orders, JoinHandle<()>)> {
@@ -544,10 +552,11 @@ fn start_deployments(
         handle: handle.clone(),
         control: control.clone(),
         routing: Arc::clone(&routing),
-        rosters,
+        rosters: beside.rosters,
         desk: Arc::clone(&desk),
         watches: Arc::clone(&watches),
         evidence,
+        entrances: beside.entrances,
     });
     let shell = Shell {
         desk: Arc::clone(&desk),

@@ -100,7 +100,7 @@ fn listeners(t: &mut Table<'_>) -> (BTreeMap<ListenerId, Listener>, Names) {
         return (listeners, Names::below(t, "listener", kind, place));
     }
     let address = SocketAddr::from((Ipv4Addr::UNSPECIFIED, 3090));
-    let public = Listener { address, tls: None, h2c: false, service_paths: false };
+    let public = Listener { address, tls: None, h2c: false, service_paths: false, preview: None };
     let listeners: BTreeMap<_, _> = ListenerId::parse("public").map(|name| (name, public)).into_iter().collect();
     let names = Names::given(kind, place, listeners.keys().map(ListenerId::as_str));
     (listeners, names)

@@ -175,6 +175,7 @@ fn listener(t: &mut Table<'_>, taken: &mut HashMap<SocketAddr, String>) -> Optio
         t.refuse("h2c", "a listener with tls speaks HTTP/2 by ALPN: leave h2c out");
     }
     let service_paths = t.get("service_paths", truth).unwrap_or(false);
+    let preview = t.get("preview", |node| node.parsed(host_name));
     let address = address?;
     // Port 0 is a free one each time.
     if address.port() != 0
@@ -182,7 +183,7 @@ fn listener(t: &mut Table<'_>, taken: &mut HashMap<SocketAddr, String>) -> Optio
     {
         t.refuse("address", format!("{address} is taken by listener {other}: use another port"));
     }
-    Some(Listener { address, tls, h2c, service_paths })
+    Some(Listener { address, tls, h2c, service_paths, preview })
 }
 
 fn tls(t: &mut Table<'_>) -> Option<Tls> {

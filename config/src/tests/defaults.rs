@@ -46,7 +46,13 @@ fn the_process_has_defaults() {
     assert_eq!(listen, AdminAddress::Tcp("127.0.0.1:3091".parse().unwrap()));
     assert!(tokens.is_empty() && hosts.is_empty() && !metrics_auth);
     let listeners: Vec<_> = config.listeners.iter().collect();
-    let expected = Listener { address: "0.0.0.0:3090".parse().unwrap(), tls: None, h2c: false, service_paths: false };
+    let expected = Listener {
+        address: "0.0.0.0:3090".parse().unwrap(),
+        tls: None,
+        h2c: false,
+        service_paths: false,
+        preview: None,
+    };
     assert_eq!(listeners, [(&ListenerId::parse("public").unwrap(), &expected)]);
     assert_eq!(config.flags, Flags::default());
     assert!(config.hooks.is_empty() && config.stages.is_empty() && config.watch.is_none());

@@ -100,6 +100,7 @@ h2c = true
 [listener.plain2]
 address = "127.0.0.1:0"
 service_paths = true
+preview = "Preview.localhost"
 [listener.secure]
 address = "[::]:3443"
 tls = { cert = "cert.pem", key = "key.pem" }

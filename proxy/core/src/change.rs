@@ -8,6 +8,7 @@ pub(crate) mod fixtures;
 mod flags;
 mod mirrors;
 mod observed;
+mod previews;
 #[cfg(test)]
 mod properties;
 mod release;
@@ -32,6 +33,7 @@ use crate::{
     event::Event,
     flags::{FlagState, SavedFlags, SourceReport},
     health::Health,
+    preview::Previews,
     state::{ListenerOffer, Moment, SavedService, ServiceState, State},
 };
 
@@ -111,6 +113,11 @@ pub enum Change {
         services: BTreeMap<ServiceId, Release>,
         /// Whether it goes forward or back.
         cause: ReleaseCause,
+    },
+    /// Say which versions are under test, all of them.
+    Previews {
+        /// They.
+        previews: Previews,
     },
     /// A new file.
     Reload {
@@ -261,6 +268,7 @@ impl Change {
             | Self::Readings { .. }
             | Self::OverrideFlag { .. }
             | Self::ClearOverride { .. }
+            | Self::Previews { .. }
             | Self::Tick => true,
             Self::Split { .. }
             | Self::PutTarget { .. }
@@ -286,6 +294,7 @@ impl Change {
         };
         before.generation.block() != after.generation.block()
             || before.services.len() != after.services.len()
+            || before.previews != after.previews
             || !after.services.iter().all(same)
             || !(Arc::ptr_eq(&before.flags, &after.flags)
                 || SavedFlags::of(&before.flags) == SavedFlags::of(&after.flags))
@@ -311,6 +320,7 @@ pub fn apply(state: &State, change: &Change, now: Moment) -> Result<Applied, Cha
             on(service, &|s| mirrors::put(service, s, mirror, spec))
         }
         Change::RemoveMirror { service, mirror } => on(service, &|s| mirrors::remove(service, s, mirror)),
+        Change::Previews { previews } => Ok(previews::set(state, previews)),
         Change::Release { services, .. } => release::release(state, services, now),
         Change::Reload { config } => reload::reload(state, config, now),
         Change::Health { reports } => Ok(observed::health(state, reports, now)),
@@ -353,6 +363,8 @@ struct Draft {
     flags: Option<FlagState>,
     /// What listeners offer, if that was read anew.
     offers: Option<Arc<[ListenerOffer]>>,
+    /// Versions under test, if they are others now.
+    previews: Option<Arc<Previews>>,
     /// What happened.
     events: Vec<Event>,
 }
@@ -378,6 +390,10 @@ impl Draft {
         }
         if let Some(offers) = self.offers.filter(|offers| *offers != state.offers) {
             next.offers = offers;
+            changed = true;
+        }
+        if let Some(previews) = self.previews.filter(|previews| *previews != state.previews) {
+            next.previews = previews;
             changed = true;
         }
         if !changed {

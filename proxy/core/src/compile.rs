@@ -155,10 +155,15 @@ fn target(id: &TargetId, spec: &TargetSpec, state: &ServiceState, counters: Coun
     let open = !state.wanted.drained.contains(id);
     let carries_failover = state.overlay.as_ref().is_some_and(|overlay| overlay.to == *id);
     let held = open && state.wanted.hold == Hold::On && !carries_failover;
+    let usable = open && !held && !pools.is_empty();
+    let sealed = state.is_sealed(id);
     Target {
         id: id.clone(),
         open,
-        available: open && !held && !pools.is_empty(),
+        available: usable && !sealed,
+        sealed,
+        held,
+        by_name: usable && (!sealed || state.wanted.mirrors.values().any(|mirror| mirror.to == *id)),
         pending: held || open && endpoints.iter().any(|endpoint| is_pending(endpoint, state)),
         pools,
         endpoints,

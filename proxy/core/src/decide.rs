@@ -19,7 +19,7 @@ use crate::{
     request::RequestHead,
     route::Found,
     sequence,
-    snapshot::{EndpointIdx, Mirror, Service, ServiceIdx, Snapshot, TargetIdx},
+    snapshot::{EndpointIdx, Mirror, Service, ServiceIdx, Snapshot, Target, TargetIdx},
     stats::Worker,
     visitor::{VisitorText, Who, known, visit_cookie},
 };
@@ -86,6 +86,8 @@ pub enum Reason {
     Failover,
     /// The path names the target.
     Path,
+    /// The target is under test, and the request asks for the preview.
+    Preview,
 }
 
 impl Reason {
@@ -97,14 +99,26 @@ impl Reason {
             Self::Split => "split",
             Self::Failover => "failover",
             Self::Path => "path",
+            Self::Preview => "preview",
         }
     }
 
     /// Whether it means one target, so that no other may answer and nobody gets a copy.
     pub(crate) fn binds(self) -> bool {
         match self {
-            Self::Path => true,
+            Self::Path | Self::Preview => true,
             Self::Pin | Self::Rule(_) | Self::Split | Self::Failover => false,
+        }
+    }
+
+    /// Whether it leads to a target that was chosen for it, as long as something answers there.
+    pub(crate) fn reaches(self, target: &Target) -> bool {
+        match self {
+            // Drained targets too.
+            Self::Pin => true,
+            Self::Preview => target.open,
+            Self::Path => target.by_name,
+            Self::Rule(_) | Self::Split | Self::Failover => target.available,
         }
     }
 }
@@ -380,7 +394,12 @@ impl<'a, W: Watcher> Decision<'a, W> {
         if let Some(endpoint) = self.endpoint(choice) {
             return Some((choice, endpoint));
         }
-        self.watcher.note(|| format!("target {} has no available endpoint", name(service, choice.target)));
+        self.watcher.note(|| match service.target(choice.target) {
+            Some(target) if target.sealed && !choice.reason.binds() => {
+                format!("target {} is under test and was not released", target.id)
+            }
+            _ => format!("target {} has no available endpoint", name(service, choice.target)),
+        });
         if choice.reason.binds() {
             return None;
         }
@@ -389,7 +408,7 @@ impl<'a, W: Watcher> Decision<'a, W> {
         let moved = match choice.reason {
             Reason::Pin | Reason::Rule(_) => self.overlay(),
             // The overlay has had its say.
-            Reason::Split | Reason::Failover | Reason::Path => None,
+            Reason::Split | Reason::Failover | Reason::Path | Reason::Preview => None,
         };
         let resorts = [
             moved.map(failover),
@@ -406,10 +425,12 @@ impl<'a, W: Watcher> Decision<'a, W> {
 
     fn endpoint(&mut self, choice: Choice) -> Option<EndpointIdx> {
         let target = self.service.target(choice.target)?;
-        // A pin reaches a drained target too, as long as something answers there.
-        let reachable = target.available || choice.reason == Reason::Pin;
         let [random, _] = self.draw.random;
-        if reachable { choose(target, std::iter::empty(), random) } else { None }
+        if target.available || choice.reason.reaches(target) {
+            choose(target, std::iter::empty(), random)
+        } else {
+            None
+        }
     }
 
     /// Whether a request would leave the stable target before anything is known of it: at the start, the probe of
@@ -429,7 +450,8 @@ impl<'a, W: Watcher> Decision<'a, W> {
         let service = self.service;
         let others = [Some(service.stable), service.fallback, service.overlay.map(|(to, _)| to)];
         let others = others.into_iter().flatten().filter(|_| !choice.reason.binds());
-        if others.chain([choice.target]).filter_map(|target| service.target(target)).any(|target| target.pending) {
+        let mut candidates = others.chain([choice.target]).filter_map(|target| service.target(target));
+        if candidates.any(|target| target.pending && (!target.sealed || choice.reason == Reason::Preview)) {
             self.watcher.note(|| "endpoints have no verdict yet: it waits for the first one".into());
             return Plan::Wait { service: at, instead: None };
         }

@@ -123,7 +123,7 @@ fn begin(id: &ServiceId, service: &ServiceState, now: Moment) -> Option<Move> {
         // A deployment has stopped it on purpose, and lets its requests wait.
         return None;
     }
-    if standing(service, from) != Standing::Down || !standing(service, to).is_usable() {
+    if standing(service, from) != Standing::Down || !standing(service, to).is_usable() || service.is_sealed(to) {
         return None;
     }
     let reason = why_down(service, from);

@@ -122,7 +122,7 @@ fn elsewhere(
     let preferred = resorts.into_iter().flatten().filter(|target| first_retry || untouched(*target));
     preferred.chain(resorts.into_iter().flatten()).find_map(|at| {
         let target = service.target(at)?;
-        let reachable = target.available || (forward.reason == Reason::Pin && at == first);
+        let reachable = target.available || (at == first && forward.reason.reaches(target));
         let [random, _] = draw.random;
         let of_target = tried.iter().filter(|(target, _)| *target == at).map(|(_, endpoint)| *endpoint);
         Some((at, if reachable { choose(target, of_target, random) } else { None }?))

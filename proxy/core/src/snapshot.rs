@@ -158,6 +158,13 @@ pub struct Target {
     pub open: bool,
     /// Whether it is open and some endpoint has no verdict yet, so that it may become available soon.
     pub pending: bool,
+    /// Whether it is under test and was not released: only a pin and a preview reach it. It is not `available` then.
+    pub sealed: bool,
+    /// Whether its service keeps requests waiting.
+    pub held: bool,
+    /// Whether who names it reaches it, by a path or a mirror: when it is available, and as a shadow also while it is
+    /// sealed.
+    pub by_name: bool,
     /// The endpoints that may be chosen. A pin reaches them also when the target is not open.
     pub pools: Pools,
     /// Its endpoints in the order of the file.

@@ -12,14 +12,15 @@ use std::{
 
 use serde::{Deserialize, Serialize};
 use tidegate_config::{
-    Config, EndpointAddress, FailbackMode, HealthPolicy, ListenerId, MirrorId, MirrorSpec, ServiceId, ServiceSpec,
-    Split, TargetId, TargetSpec, Weight,
+    Config, EndpointAddress, FailbackMode, HealthPolicy, Listener, ListenerId, MirrorId, MirrorSpec, ServiceId,
+    ServiceSpec, Split, TargetId, TargetSpec, Weight,
 };
 
 use crate::{
     flags::{FlagState, SavedFlags},
     health::Health,
     merge::{Difference, merge},
+    preview::{self, Previews},
 };
 
 /// Generations that a start skips ahead to, at most: health moves the generation without saving it, so a start goes to
@@ -73,6 +74,8 @@ pub struct State {
     pub listeners: Arc<[ListenerId]>,
     /// What each of them offers beside routes.
     pub offers: Arc<[ListenerOffer]>,
+    /// Versions under test.
+    pub previews: Arc<Previews>,
     /// The services. Unchanged ones are shared between states, which is how `compile` knows what to reuse.
     pub services: BTreeMap<ServiceId, Arc<ServiceState>>,
     /// What is known of flags. Shared while it is the same.
@@ -93,6 +96,13 @@ impl State {
             differences.append(&mut found);
             services.insert(id.clone(), Arc::new(service));
         }
+        // From the first request on: whoever tests them may come later than the traffic.
+        let previews = saved.map(|saved| saved.previews.clone()).unwrap_or_default();
+        for id in previews.values().flat_map(|preview| preview.members.keys()) {
+            if let Some(service) = services.get_mut(id) {
+                Arc::make_mut(service).under_test = preview::under_test(&previews, id);
+            }
+        }
         if let Some(saved) = saved {
             let gone = saved.services.keys().filter(|id| !config.services.contains_key(*id));
             differences
@@ -103,7 +113,8 @@ impl State {
         let offers = ListenerOffer::all(config);
         let (flags, mut found) = FlagState::load(&config.flags, saved.map(|saved| &saved.flags));
         differences.append(&mut found);
-        (Self { generation, listeners, offers, services, flags: Arc::new(flags) }, differences)
+        let previews = Arc::new(previews);
+        (Self { generation, listeners, offers, previews, services, flags: Arc::new(flags) }, differences)
     }
 }
 
@@ -112,12 +123,18 @@ impl State {
 pub struct ListenerOffer {
     /// Whether `/services/<service>/` and `/services/<service>_<target>/` lead to every service that it carries.
     pub service_paths: bool,
+    /// The domain below which versions under test are reached.
+    pub preview: Option<Arc<str>>,
 }
 
 impl ListenerOffer {
     /// What the listeners of a file offer, in their order.
     pub(crate) fn all(config: &Config) -> Arc<[Self]> {
-        config.listeners.values().map(|listener| Self { service_paths: listener.service_paths }).collect()
+        let offer = |listener: &Listener| Self {
+            service_paths: listener.service_paths,
+            preview: listener.preview.as_deref().map(Arc::from),
+        };
+        config.listeners.values().map(offer).collect()
     }
 }
 
@@ -138,12 +155,21 @@ pub struct ServiceState {
     pub resolved: BTreeMap<EndpointAddress, Vec<SocketAddr>>,
     /// Moments (monotonic) until which targets that left may finish what they run.
     pub draining: BTreeMap<TargetId, Duration>,
+    /// Targets whose new versions are under test.
+    pub under_test: BTreeSet<TargetId>,
 }
 
 impl ServiceState {
     /// What is known of an endpoint's health.
     pub fn health_of(&self, target: &TargetId, endpoint: &EndpointAddress) -> Health {
         self.health.get(target).and_then(|known| known.get(endpoint)).copied().unwrap_or_default()
+    }
+
+    /// Whether a target is under test and was not released: requests that do not ask for it never go there.
+    pub fn is_sealed(&self, target: &TargetId) -> bool {
+        let wanted = &self.wanted;
+        let carries = || wanted.stable == *target || wanted.split.iter().any(|(carrying, _)| carrying == target);
+        self.under_test.contains(target) && !carries()
     }
 
     /// What the file declares, with nothing known of it yet.
@@ -156,6 +182,7 @@ impl ServiceState {
             health: BTreeMap::new(),
             resolved: BTreeMap::new(),
             draining: BTreeMap::new(),
+            under_test: BTreeSet::new(),
         };
         service.forget_what_is_gone();
         service
@@ -383,6 +410,9 @@ pub struct Saved {
     /// Flags in the process, and overrides.
     #[serde(default, skip_serializing_if = "SavedFlags::is_empty")]
     pub flags: SavedFlags,
+    /// Versions under test.
+    #[serde(default, skip_serializing_if = "Previews::is_empty")]
+    pub previews: Previews,
 }
 
 impl Saved {
@@ -390,7 +420,8 @@ impl Saved {
     pub fn of(state: &State) -> Self {
         let changed = state.services.iter().filter(|(_, service)| !service.is_as_declared());
         let services = changed.map(|(id, service)| (id.clone(), SavedService::of(service))).collect();
-        Self { generation: state.generation, services, flags: SavedFlags::of(&state.flags) }
+        let previews = Previews::clone(&state.previews);
+        Self { generation: state.generation, services, flags: SavedFlags::of(&state.flags), previews }
     }
 }
 

@@ -62,6 +62,7 @@ impl Scene {
             preparation: None,
             resolved: BTreeMap::new(),
             draining: BTreeMap::new(),
+            under_test: Default::default(),
         };
         Self {
             state: State {
@@ -69,6 +70,7 @@ impl Scene {
                 listeners: [id("public")].into(),
                 services: BTreeMap::from([(id("web"), Arc::new(service))]),
                 offers: Arc::default(),
+                previews: Arc::default(),
                 flags: Arc::default(),
             },
         }

@@ -31,6 +31,7 @@ use super::{
     evidence::{Evidence, Found},
     hook,
     kill::Kill,
+    previews::Entrances,
     shell::Acts,
     verify,
     watch::{Tell, Watch},
@@ -110,6 +111,8 @@ pub(crate) struct Tools {
     pub(crate) watches: Arc<Watches>,
     /// What earlier watches found.
     pub(crate) evidence: Evidence,
+    /// Where commands find what they test.
+    pub(crate) entrances: Entrances,
 }
 
 /// Carries effects out.
@@ -245,7 +248,10 @@ impl Acts for Hands {
                     input(&desk, of, Input::Done { op, outcome: Outcome::Done }).await;
                 });
             }
-            Effect::Hook { op, call, kill } => {
+            Effect::Hook { op, mut call, kill } => {
+                let (engine, snapshot) = (self.tools.desk.engine(), self.tools.routing.load_full());
+                let service = call.hook.service.clone();
+                self.tools.entrances.tell(&mut call.env, &service, id, &engine, &snapshot);
                 if let Some(looking) = self.looking.remove(id) {
                     looking.abort();
                 }

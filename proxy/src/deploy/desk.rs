@@ -115,6 +115,7 @@ impl Desk {
             Change::Failover { .. }
             | Change::Restore { .. }
             | Change::Release { .. }
+            | Change::Previews { .. }
             | Change::Reload { .. }
             | Change::Health { .. }
             | Change::Prepared { .. }

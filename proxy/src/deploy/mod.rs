@@ -16,6 +16,7 @@ mod ids;
 pub(crate) mod journal;
 mod kill;
 pub(crate) mod orders;
+pub(crate) mod previews;
 pub(crate) mod shell;
 pub(crate) mod sinks;
 pub(crate) mod stacks;

@@ -142,6 +142,8 @@ pub(super) struct Running {
     pub(super) stopping: BTreeSet<ServiceId>,
     /// Outcomes that came at once.
     inbox: VecDeque<(DeploymentId, Input)>,
+    /// The engine whose previews were last said.
+    previewed: Option<Arc<Engine>>,
     /// What could not be written down, in its order.
     stuck: BTreeMap<DeploymentId, VecDeque<Waiting>>,
     /// Whether the journal lacks something that was carried out all the same.
@@ -188,6 +190,7 @@ impl Running {
             ids: Ids::default(),
             stopping: BTreeSet::new(),
             inbox: VecDeque::new(),
+            previewed: None,
             stuck: BTreeMap::new(),
             behind: false,
             recovering: false,
@@ -247,6 +250,7 @@ impl Running {
         self.write_again();
         self.tick();
         self.settle();
+        self.keep_previews();
         self.core.stats.set_deployments_unsaved(self.behind || !self.stuck.is_empty());
         let now = (self.core.now)();
         self.core.acts.checkpoint(now);
@@ -415,10 +419,30 @@ impl Running {
         for id in &touched {
             self.is_recovered(id);
         }
+        self.keep_previews();
         for (id, effect) in effects {
             self.perform(&id, effect, actor);
         }
         Ok(())
+    }
+
+    /// Says which versions are under test, before anything is done for them: nobody else is to reach them.
+    fn keep_previews(&mut self) {
+        let said = self.previewed.as_ref().is_some_and(|engine| Arc::ptr_eq(engine, &self.engine));
+        if said || self.life == Life::Leaving {
+            return;
+        }
+        let previews = self.engine.previews();
+        if previews != *self.core.routing.load().state.previews {
+            let change = Change::Previews { previews };
+            let submission = Submission { change, expected: None, dry_run: false, actor: itself() };
+            if let Err(error) = self.core.acts.submit(submission) {
+                tracing::error!(%error, "what is under test could not be set apart: it is tried again");
+                self.previewed = None;
+                return;
+            }
+        }
+        self.previewed = Some(Arc::clone(&self.engine));
     }
 
     /// A deployment that was decided about with the deadlines of this process needs no recovery any more.

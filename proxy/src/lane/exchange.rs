@@ -9,7 +9,7 @@ use pingora_error::{Error, ErrorType, Result};
 use pingora_http::{RequestHeader, ResponseHeader};
 use pingora_proxy::Session;
 use tidegate_config::Host;
-use tidegate_core::{Endpoint, Reject, RequestHead, Subject, Visitor, Who};
+use tidegate_core::{Endpoint, Reject, RequestHead, Subject, Visitor, Who, preview};
 
 use super::{
     arrive::content_length,
@@ -71,6 +71,11 @@ pub(super) fn request_head(
     };
     let is_copy = original.headers.contains_key(headers::SHADOW);
     let id = headers::to_endpoint(head, &origin, ctx.request_id.as_ref())?;
+    let headers = &original.headers;
+    if let Some(label) = preview::label_of(&route.snapshot, client.listener, origin.host, headers) {
+        // An environment under test passes it on, and so calls what is tested with it.
+        head.insert_header(preview::BRACKET_HEADER, label.as_str())?;
+    }
     if ctx.pinned_by_bearer {
         head.remove_header(&header::AUTHORIZATION);
     }

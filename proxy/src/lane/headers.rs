@@ -12,6 +12,7 @@ use tidegate_config::{Network, ServiceId, TargetId};
 use tidegate_core::{
     FlagTable, Subject, Visitor, VisitorText,
     decide::{PIN_COOKIE, PIN_HEADER},
+    preview::BRACKET_HEADER,
 };
 
 use super::{cookies, pins::TOKEN_HEADER};
@@ -120,7 +121,7 @@ fn is_withheld(name: &str, trusted: bool) -> bool {
     let claim = begins(name, "x-forwarded-") || is("forwarded") || is("x-real-ip") || is("x-request-id");
     let word = begins(name, "x-tidegate-");
     // Even a trusted proxy sends no aliases, and secrets are for us alone.
-    let never = name.contains('_') || name == PIN_HEADER || name == TOKEN_HEADER;
+    let never = name.contains('_') || name == PIN_HEADER || name == TOKEN_HEADER || name == BRACKET_HEADER;
     (claim || word) && (never || !trusted)
 }
 

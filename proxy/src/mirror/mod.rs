@@ -132,7 +132,7 @@ impl Mirrors {
 
 /// The next endpoint of a shadow: healthy ones in turn by their weights, suspect ones when no other is left.
 fn next_endpoint(target: &Target, stats: &MirrorStats) -> Option<EndpointIdx> {
-    if !target.available {
+    if !target.by_name {
         return None;
     }
     let turn = stats.turn.fetch_add(1, std::sync::atomic::Ordering::Relaxed);

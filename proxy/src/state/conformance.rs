@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, VecDeque};
 use tidegate_admin::AuditEntry;
 use tidegate_config::{EndpointSpec, FlagName, ServiceId, Split, TargetId, TargetSpec, Weight};
 use tidegate_core::{
-    Event, Generation, Hold, Overlay, Saved, Wanted,
+    Event, Generation, Hold, Overlay, Previews, Saved, Wanted,
     flags::SavedFlags,
     state::{Cause, Phase, SavedService},
 };
@@ -28,6 +28,7 @@ pub(super) fn stored_with(generation: u64, services: usize, changes: usize) -> S
             values: [(FlagName::parse("RECENT").unwrap(), format!("{}%", generation % 100))].into(),
             ..SavedFlags::default()
         },
+        previews: Previews::new(),
     };
     let recent = (0..changes as u64).map(change).collect::<VecDeque<_>>();
     Stored { saved, recent }

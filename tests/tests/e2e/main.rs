@@ -10,6 +10,7 @@ mod harness;
 mod lasting;
 mod life;
 mod mirroring;
+mod previews;
 mod refusing;
 mod service_paths;
 mod splitting;

@@ -318,6 +318,14 @@ h2c = true"#,
                 "line 3: listener.a.tls.key: missing: write the path of the private key (PEM)
 line 4: listener.a.h2c: a listener with tls speaks HTTP/2 by ALPN: leave h2c out",
             ),
+            (
+                r#"[listener.a]
+address = "1.1.1.1:80"
+service_paths = 1
+preview = "*.preview.localhost""#,
+                r#"line 3: listener.a.service_paths: expected true or false, not a whole number
+line 4: listener.a.preview: "*.preview.localhost" is not a host: write labels of letters, digits and '-' with a dot between them"#,
+            ),
             ("listener = 3", "line 1: listener: expected a table, not a whole number"),
             (
                 r#"[listener."a b"]

@@ -101,7 +101,13 @@ pub(crate) fn spec(failback: FailbackMode) -> ServiceSpec {
 
 /// A file with these services and one listener.
 pub(crate) fn file(services: impl IntoIterator<Item = (ServiceId, ServiceSpec)>) -> Config {
-    let listener = Listener { address: "127.0.0.1:0".parse().unwrap(), tls: None, h2c: false, service_paths: false };
+    let listener = Listener {
+        address: "127.0.0.1:0".parse().unwrap(),
+        tls: None,
+        h2c: false,
+        service_paths: false,
+        preview: None,
+    };
     Config {
         server: Server {
             threads: None,

@@ -8,6 +8,7 @@ use super::{Applied, ChangeError, Draft, flags};
 use crate::{
     event::Event,
     merge::{Difference, merge},
+    preview,
     state::{ListenerOffer, Moment, ServiceState, State, Wanted},
 };
 
@@ -22,7 +23,9 @@ pub(super) fn reload(state: &State, config: &Config, now: Moment) -> Result<Appl
     let mut differences = Vec::new();
     for (id, spec) in &config.services {
         let service = match state.services.get(id) {
-            None => ServiceState::declared(spec),
+            None => {
+                ServiceState { under_test: preview::under_test(&state.previews, id), ..ServiceState::declared(spec) }
+            }
             Some(old) => {
                 let (service, mut found) = renewed(id, old, spec, now);
                 differences.append(&mut found);
@@ -41,7 +44,8 @@ pub(super) fn reload(state: &State, config: &Config, now: Moment) -> Result<Appl
         lines.push(format!("{} more", differences.len() - LISTED));
     }
     events.push(Event::Reloaded { services: config.services.len(), differences: lines });
-    Ok(Draft { edited, gone, flags: Some(flags), offers: Some(ListenerOffer::all(config)), events }.finish(state))
+    Ok(Draft { edited, gone, flags: Some(flags), offers: Some(ListenerOffer::all(config)), previews: None, events }
+        .finish(state))
 }
 
 /// Sockets are opened when the process starts.

@@ -434,6 +434,41 @@ fn overlays_of_operators_move_everything() {
     assert_eq!(share, tidegate_config::Weight::FULL);
 }
 
+/// Seals a target of web, as a deployment does before it starts a version there.
+fn sealing(name: &str) -> Change {
+    use crate::preview::{Label, Place, Preview, UnderTest};
+    let part = UnderTest { targets: vec![target(name)], place: Place::Beside };
+    let preview = Preview { members: [(web(), part)].into() };
+    Change::Previews { previews: [(Label::new("dep-1").unwrap(), preview)].into() }
+}
+
+#[test]
+fn no_failover_goes_to_what_is_under_test() {
+    let mut world = world();
+    let policy = world.service().spec.failover.clone().unwrap();
+    world.apply(&sealing(policy.to.as_str()));
+    world.see_green(Health::Unhealthy);
+    assert_eq!(world.service().overlay, None, "by itself");
+    let refused = world.try_apply(&fail_over(policy.to.as_str())).unwrap_err();
+    assert_eq!(refused.status(), http::StatusCode::CONFLICT);
+    world.apply(&Change::Previews { previews: crate::Previews::new() });
+    world.apply(&Change::Tick);
+    assert!(world.service().overlay.is_some(), "it is moved as soon as it can be");
+}
+
+#[test]
+fn a_reload_keeps_seals_and_seals_what_it_brings_back() {
+    let mut world = world();
+    world.apply(&sealing("v3"));
+    let with = |services: Vec<_>| Change::Reload { config: Arc::new(file(services)) };
+    world.apply(&with(vec![(web(), spec(FailbackMode::Auto))]));
+    assert!(world.service().is_sealed(&target("v3")));
+    let other = tidegate_config::ServiceId::parse("other").unwrap();
+    world.apply(&with(vec![(other, spec(FailbackMode::Auto))]));
+    world.apply(&with(vec![(web(), spec(FailbackMode::Auto))]));
+    assert!(world.service().is_sealed(&target("v3")));
+}
+
 #[test]
 fn a_reload_takes_what_listeners_offer() {
     let mut world = world();

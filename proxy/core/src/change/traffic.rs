@@ -56,6 +56,11 @@ pub(super) fn fail_over(id: &ServiceId, service: &mut ServiceState, to: &TargetI
         return Err(ChangeError::invalid("to", message));
     }
     must_not_be_drained(id, service, to)?;
+    if service.is_sealed(to) {
+        return Err(ChangeError::Conflict(format!(
+            "target {to} of service {id} is under test by a deployment: wait until it is over, or roll it back"
+        )));
+    }
     let carried = service.overlay.as_ref().filter(|on| on.to == *to);
     if carried.is_none() && service.spec.failover.as_ref().is_some_and(|policy| policy.hooks.before.is_some()) {
         return Ok(prepare::ask(id, service, to, now).map_or_else(Vec::new, |next| next.make(service)));

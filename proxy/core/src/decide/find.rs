@@ -1,7 +1,8 @@
 //! From a request's head to its service, before a target is chosen. Decisions, explanations and the check of pins ask
 //! this one function, so that they never mean different services.
 //!
-//! A path that names its service (`/services/<service>/`) comes before the routes, on listeners that offer it.
+//! A request that names its service comes before the routes, on listeners that offer it: by its host, for a preview
+//! (`<service>.<label>.<domain>`), or by its path (`/services/<service>/`).
 
 use tidegate_config::ids::MAX_NAME;
 
@@ -9,10 +10,12 @@ use super::{Reason, Unwatched, Watcher, name};
 use crate::{
     host::{self, HOST_BUFFER},
     path::RequestPath,
+    preview::{self, Asked, Place},
     reject::Reject,
     request::RequestHead,
     route::Found,
     snapshot::{ListenerIdx, Service, ServiceIdx, Snapshot, TargetIdx},
+    state::ListenerOffer,
 };
 
 /// What a path that names its service begins with.
@@ -67,9 +70,58 @@ pub(super) fn find_watched<'a>(
         watcher.note(|| format!("the path {:?} cannot be routed safely", head.path));
         Reject::BadPath
     })?;
-    if let Some(named) = named_by_path(snapshot, head, &path, watcher) {
-        return Ok(named);
+    let Some(offer) = snapshot.offer(head.listener) else { return by_route(snapshot, head, host, path, watcher) };
+    let asked = preview::asked(snapshot, offer, host, head.headers).map_err(|preview::Nothing| {
+        watcher.note(|| format!("there is no such preview: host {host}, header {}", preview::BRACKET_HEADER));
+        Reject::NoRoute
+    })?;
+    let named = match asked.and_then(|asked| asked.service) {
+        Some(service) => {
+            watcher.named(service, || format!("the host {host} names a service in a preview"));
+            Some(Way { service, route: None, path: path.clone(), strip: 0, aim: Aim::Service })
+        }
+        None => named_by_path(snapshot, offer, head, &path, watcher),
+    };
+    let mut way = match named {
+        Some(way) => way,
+        None => by_route(snapshot, head, host, path, watcher)?,
+    };
+    if let Some(asked) = asked {
+        way.aim = aim_at(snapshot, asked, &way, watcher)?;
     }
+    Ok(way)
+}
+
+/// Who chooses the target of a request for a preview: for a service that is under test, its new version or nobody.
+fn aim_at(snapshot: &Snapshot, asked: Asked<'_>, way: &Way<'_>, watcher: &mut impl Watcher) -> Result<Aim, Reject> {
+    let service = snapshot.service(way.service).ok_or(Reject::NoRoute)?;
+    let Some(part) = asked.preview.members.get(&service.id) else {
+        watcher.note(|| format!("service {} is not under test in preview {}", service.id, asked.label));
+        return Ok(way.aim);
+    };
+    let found = part.targets.iter().find_map(|target| {
+        let at = service.target_named(target.as_str())?;
+        let ready = match part.place {
+            Place::Beside => true,
+            Place::InPlace => service.target(at)?.held,
+        };
+        ready.then_some(at)
+    });
+    let Some(target) = found else {
+        watcher.note(|| format!("the new version of service {} in preview {} is not there", service.id, asked.label));
+        return Err(Reject::NoTarget);
+    };
+    watcher.note(|| format!("preview {} is of target {}: no other answers", asked.label, name(service, target)));
+    Ok(Aim::Only(target, Reason::Preview))
+}
+
+fn by_route<'a>(
+    snapshot: &Snapshot,
+    head: &RequestHead<'a>,
+    host: &str,
+    path: RequestPath<'a>,
+    watcher: &mut impl Watcher,
+) -> Result<Way<'a>, Reject> {
     let Some(found) = snapshot.router.find(head.listener, host, &path) else {
         watcher.note(|| format!("no service has a route for host {host} and path {}", path.canonical()));
         return Err(Reject::NoRoute);
@@ -84,11 +136,12 @@ pub(super) fn find_watched<'a>(
 /// the routes.
 fn named_by_path<'a>(
     snapshot: &Snapshot,
+    offer: &ListenerOffer,
     head: &RequestHead<'a>,
     path: &RequestPath<'_>,
     watcher: &mut impl Watcher,
 ) -> Option<Way<'a>> {
-    if !snapshot.offer(head.listener)?.service_paths {
+    if !offer.service_paths {
         return None;
     }
     let segment = path.canonical().strip_prefix(SERVICES)?.split('/').next()?;

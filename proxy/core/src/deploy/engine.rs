@@ -5,6 +5,7 @@
 
 mod admit;
 mod group;
+mod previews;
 #[cfg(test)]
 mod tests;
 

@@ -77,7 +77,7 @@ fn sticky_decision_is_explained_with_its_bucket() {
 #[test]
 fn request_that_names_its_service_is_explained() {
     let mut scene = scene();
-    scene.state.offers = [crate::state::ListenerOffer { service_paths: true }].into();
+    scene.state.offers = [crate::state::ListenerOffer { service_paths: true, preview: None }].into();
     let found = check(&scene, &Request::get("/services/web_blue/"), &["the path names target blue of service web"]);
     assert_eq!((found.service.unwrap().as_str(), found.target.unwrap().as_str()), ("web", "blue"));
     assert_eq!((found.route, found.mirrors.len()), (None, 0));

@@ -117,6 +117,9 @@ fn why_not(service: &ServiceState, preparation: &Preparation) -> Option<String> 
     if !wanted.targets.contains_key(to) || wanted.drained.contains(to) {
         return Some(format!("target {to} takes no requests"));
     }
+    if service.is_sealed(to) {
+        return Some(format!("target {to} is under test by a deployment"));
+    }
     match cause {
         Cause::Operator => None,
         Cause::Health => why_not_by_health(service, from, to),

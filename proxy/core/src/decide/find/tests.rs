@@ -13,7 +13,7 @@ use crate::{
 
 fn offering(scene: Scene) -> Scene {
     let mut scene = scene;
-    scene.state.offers = [ListenerOffer { service_paths: true }].into();
+    scene.state.offers = [ListenerOffer { service_paths: true, preview: None }].into();
     scene
 }
 
@@ -108,7 +108,7 @@ fn listener_that_does_not_offer_it_has_only_routes() {
     check(&scene.snapshot(), &[("/services/web_blue/", "web", "", "/services/web_blue/")]);
     let mut scene = offering(scene);
     scene.state.listeners = [id("public"), id("inside")].into();
-    scene.state.offers = [ListenerOffer::default(), ListenerOffer { service_paths: true }].into();
+    scene.state.offers = [ListenerOffer::default(), ListenerOffer { service_paths: true, preview: None }].into();
     let snapshot = scene.snapshot();
     check(&snapshot, &[("/services/web_blue/", "web", "", "/services/web_blue/")]);
     let request = Request::get("/services/web_blue/");

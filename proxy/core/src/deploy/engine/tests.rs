@@ -14,6 +14,7 @@ use crate::{
         testing::{environment, id, judged, service, spec_of, world},
     },
     health::Health,
+    preview::Place,
 };
 
 /// An engine whose every act succeeds at once, unless a test says otherwise.
@@ -342,6 +343,9 @@ fn a_bracket_collects_services_and_releases_all_or_none() {
     assert_eq!((bench.split("web"), bench.split("shop")), ("blue 100 %".into(), "blue 100 %".into()));
     assert_eq!(bench.engine.bracket("spring").unwrap().state, BracketState::Releasing { deployment: id(1) });
     assert_eq!(bench.engine.get(&id(1)).unwrap().plan.members[0].version.name, "2", "the newer one");
+    assert_eq!(previews(&bench), ["dep-1: shop=blue web=blue", "spring: shop=blue web=blue"]);
+    let label = bench.engine.preview_label(bench.engine.get(&id(1)).unwrap()).unwrap();
+    assert_eq!(label.as_str(), "spring");
     let decision = bench.ask(|engine, world, now| engine.abort_bracket("spring", "no", world, now)).unwrap();
     bench.take(decision);
     assert_eq!((bench.split("web"), bench.split("shop")), ("green 100 %".into(), "green 100 %".into()));
@@ -349,6 +353,55 @@ fn a_bracket_collects_services_and_releases_all_or_none() {
     assert!(matches!(bench.engine.bracket("spring").unwrap().state, BracketState::Aborted { .. }));
     let again = bench.ask(|engine, world, now| engine.abort_bracket("spring", "no", world, now).map(|_| ()));
     assert!(conflict(again).contains("was aborted"));
+}
+
+/// Each label and what it leads to: `label: service=target/..`.
+fn previews(bench: &Bench) -> Vec<String> {
+    let part = |(service, part): (&ServiceId, &crate::preview::UnderTest)| {
+        let targets: Vec<_> = part.targets.iter().map(ToString::to_string).collect();
+        format!("{service}={}{}", targets.join("/"), if part.place == Place::InPlace { " in place" } else { "" })
+    };
+    let all = bench.engine.previews();
+    let lines = all.iter().map(|(label, preview)| {
+        let members: Vec<_> = preview.members.iter().map(part).collect();
+        format!("{label}: {}", members.join(" "))
+    });
+    lines.collect()
+}
+
+#[test]
+fn what_is_active_is_under_test_and_what_succeeded_is_as_usual() {
+    let mut bench = Bench::new();
+    bench.try_create(1, TO_BLUE).unwrap();
+    assert_eq!(previews(&bench), Vec::<String>::new(), "nothing has begun");
+    bench.hang = true;
+    bench.try_execute(1).unwrap();
+    assert_eq!(previews(&bench), ["dep-1: web=blue"]);
+    let begun = bench.engine.clone();
+    bench.restart();
+    assert_eq!(bench.engine.previews(), begun.previews(), "a restart finds the same");
+
+    let mut bench = Bench::new();
+    bench.deploy(1, TO_BLUE);
+    assert_eq!((bench.state(1), previews(&bench)), ("succeeded", vec!["dep-1: ".to_owned()]));
+    bench.hang = true;
+    bench.deploy(2, r#"{"strategy":"recreate","service":"web","version":"3"}"#);
+    assert_eq!(previews(&bench), ["dep-1: ", "dep-2: web=blue in place"]);
+}
+
+#[test]
+fn only_the_latest_successes_of_a_service_keep_their_names() {
+    let mut bench = Bench::new();
+    for (n, to) in [(1, "blue"), (2, "green"), (3, "blue")] {
+        let json = format!(r#"{{"strategy":"blue-green","service":"web","to":"{to}","version":"{n}"}}"#);
+        bench.deploy(n, &json);
+        assert_eq!(bench.state(n), "succeeded");
+    }
+    bench.deploy(4, r#"{"strategy":"blue-green","service":"shop","to":"blue","version":"1"}"#);
+    assert_eq!(previews(&bench), ["dep-2: ", "dep-3: ", "dep-4: "]);
+    bench.command(3, Command::Rollback).unwrap();
+    assert_eq!(bench.state(3), "rolled-back");
+    assert_eq!(previews(&bench), ["dep-1: ", "dep-2: ", "dep-4: "], "who runs by the older name is found by it again");
 }
 
 /// Services dev.web, hardening.web and production.web, and stages of these names.

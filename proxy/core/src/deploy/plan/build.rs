@@ -77,6 +77,11 @@ impl<'a> Builder<'a> {
             let message = format!("{to} is the stable target already: strategy {} needs another", spec.strategy);
             return Err(vec![("to", message)]);
         }
+        let overlay = around.service.overlay.as_ref();
+        if to != from && overlay.is_some_and(|overlay| overlay.to == to) {
+            let message = format!("{to} carries the service in a failover: restore it, or switch to {to}, first");
+            return Err(vec![("to", message)]);
+        }
         let name = wanted.version.clone().or_else(|| wanted.image.clone()).unwrap_or_else(|| to.to_string());
         let version = Version { name, image: wanted.image.clone(), fingerprint: wanted.digest.clone() };
         let base = Release::of(around.service);

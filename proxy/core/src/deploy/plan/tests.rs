@@ -344,6 +344,15 @@ fn what_does_not_fit_the_services_is_refused_with_its_path() {
 }
 
 #[test]
+fn a_target_that_carries_a_failover_is_no_place_for_a_new_version() {
+    let mut rig = Rig::new(Script::default());
+    rig.world.apply(&crate::Change::Failover { service: service("web"), to: crate::change::fixtures::target("blue") });
+    let problems = rig.compile(&id(1), &spec_of(r#"{"strategy":"canary","service":"web","to":"blue"}"#)).unwrap_err();
+    assert_eq!(problems.len(), 1);
+    assert!(problems[0].to_string().starts_with("to: blue carries the service in a failover"), "{problems:?}");
+}
+
+#[test]
 fn the_stable_target_is_no_place_beside_itself() {
     let mut rig = Rig::new(Script::default());
     let old = Version { name: "1".into(), image: None, fingerprint: None };

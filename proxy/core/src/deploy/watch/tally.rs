@@ -228,7 +228,7 @@ impl Tally {
         if self.people.is_some() { Unit::Visitors } else { Unit::Requests }
     }
 
-    /// A request was decided on; `None`: it does not count. A pin, or a path that names a target, is
+    /// A request was decided on; `None`: it does not count. A pin, a path that names a target, or a preview is
     /// somebody's own test, and counts nowhere.
     pub fn begin(
         &self,
@@ -240,7 +240,7 @@ impl Tally {
     ) -> Option<Begun> {
         let (diverted, reason) = (forward.chosen != forward.target, forward.reason);
         let by_split = match reason {
-            Reason::Pin | Reason::Path => return None,
+            Reason::Pin | Reason::Path | Reason::Preview => return None,
             Reason::Rule(_) => false,
             Reason::Split => true,
             // To where the failover led: the share of it is no share of the split.
