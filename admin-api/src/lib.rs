@@ -9,6 +9,7 @@ pub mod access;
 mod commands;
 pub mod deployments;
 mod document;
+mod documents;
 pub mod dto;
 pub mod events;
 mod guard;

@@ -25,6 +25,7 @@ use crate::{
     commands,
     deployments::{Order, Placed},
     document::{Document, problems},
+    documents::{BracketDocument, MembersDocument},
     dto::{
         BracketReply, BracketView, DeploymentView, PlanView,
         bracket::{AbortInput, TriggerInput, TriggerReply},
@@ -67,7 +68,7 @@ pub(super) async fn show(
 /// be in it from the beginning, as in a deployment.
 #[utoipa::path(
     post, path = "/api/brackets", tag = "brackets", operation_id = "open_bracket", params(ChangeParams, IfMatch),
-    request_body(content = Object, content_type = "application/json"),
+    request_body(content = BracketDocument, content_type = "application/json"),
     responses(
         (status = 200, body = BracketReply, description = "A dry run"),
         (status = 201, body = BracketReply, headers(("Location" = String, description = "Where it is"))),
@@ -94,7 +95,7 @@ pub(super) async fn open(
 /// that waits already gets the newer version.
 #[utoipa::path(
     post, path = "/api/brackets/{bracket}/members", tag = "brackets", operation_id = "add_to_bracket",
-    params(BracketPath, ChangeParams, IfMatch), request_body(content = Object, content_type = "application/json"),
+    params(BracketPath, ChangeParams, IfMatch), request_body(content = MembersDocument, content_type = "application/json"),
     responses(
         (status = 200, body = BracketReply, headers(("ETag" = String, description = "The generation"))),
         Refusals, NotFound, BodyRefusals, ChangeRefusals

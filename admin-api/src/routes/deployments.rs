@@ -27,6 +27,7 @@ use crate::{
     commands,
     deployments::{Order, Placed},
     document::{self, Document},
+    documents::DeploymentDocument,
     dto::{
         DeploymentReply, DeploymentView, DiagnosisView, HistoryLine, MetricsView, PlanView, StatusView,
         change::Nothing,
@@ -107,7 +108,7 @@ pub(super) async fn list(
 /// Create a deployment from a document in JSON or TOML, as its content-type says. It waits until it is executed.
 #[utoipa::path(
     post, path = "/api/deployments", tag = "deployments", operation_id = "create_deployment",
-    params(CreateParams, IfMatch, IdempotencyKey), request_body(content = Object, content_type = "application/json"),
+    params(CreateParams, IfMatch, IdempotencyKey), request_body(content = DeploymentDocument, content_type = "application/json"),
     responses(
         (status = 200, body = DeploymentReply, description = "A dry run"),
         (status = 201, body = DeploymentReply, headers(("Location" = String, description = "Where it is"))),
@@ -131,7 +132,7 @@ pub(super) async fn create(
 /// Create a zero-downtime deployment and begin it.
 #[utoipa::path(
     post, path = "/api/deployments/zero-downtime", tag = "deployments", operation_id = "zero_downtime",
-    params(ChangeParams, IfMatch, IdempotencyKey), request_body(content = Object, content_type = "application/json"),
+    params(ChangeParams, IfMatch, IdempotencyKey), request_body(content = DeploymentDocument, content_type = "application/json"),
     responses(
         (status = 200, body = DeploymentReply, description = "A dry run"),
         (status = 201, body = DeploymentReply, headers(("Location" = String, description = "Where it is"))),

@@ -32,6 +32,7 @@ use crate::{
     commands,
     deployments::{Order, OrderError, Placed},
     document::{self, Document},
+    documents::VersionDocument,
     dto::{
         DeploymentView, PlanView, VersionsReply, VersionsView,
         version::{BadInput, MainInput},
@@ -86,7 +87,7 @@ pub(super) async fn list_all(State(app): State<App>, Params(NoParams {}): Params
 #[utoipa::path(
     post, path = "/api/services/{service}/versions", tag = "versions", operation_id = "deploy_version",
     params(ServicePath, ChangeParams, IfMatch),
-    request_body(content = Object, content_type = "application/json"),
+    request_body(content = VersionDocument, content_type = "application/json"),
     responses(
         (status = 200, body = VersionsReply, description = "A dry run"),
         (status = 201, body = VersionsReply, headers(("Location" = String, description = "The deployment that does it"))),

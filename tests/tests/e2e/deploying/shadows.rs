@@ -82,4 +82,5 @@ async fn the_first_version_is_main_later_ones_are_shadows_and_assign_swaps_them(
     assert_eq!(outcomes.failed(), 0);
     proxy.done("DELETE", "/api/services/sum", None).await;
     assert_eq!(programs.calls()[3..], ["stop sum two all v2"]);
+    assert_eq!(versions(&proxy).await, (json!("two"), Vec::new()), "the answer comes when it is known");
 }
