@@ -72,6 +72,7 @@ fn the_document_is_openapi_3_1_and_names_every_call() {
         "post /api/deployments/{id}/select-winner".to_owned(),
         "post /api/deployments/{id}/conversions".to_owned(),
         format!("delete {service}"),
+        "get /api/versions".to_owned(),
         format!("get {service}/versions"),
         format!("post {service}/versions"),
         format!("delete {service}/versions/{{version}}"),

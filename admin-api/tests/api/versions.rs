@@ -79,6 +79,14 @@ async fn versions_on_the_wire() {
 }
 
 #[tokio::test]
+async fn the_versions_of_every_service_are_one_list() {
+    let api = two().await;
+    let all = api.call("GET", "/api/versions", "").await;
+    assert_eq!(all.status, 200, "{all:?}");
+    assert_eq!(all.json(), json!([api.call("GET", VERSIONS, "").await.json()]));
+}
+
+#[tokio::test]
 async fn the_first_version_is_main_and_later_ones_are_its_shadows() {
     let api = calc();
     let first = deploy(&api, r#"{"version":"1.0"}"#).await;
