@@ -72,6 +72,7 @@ async fn versions_on_the_wire() {
         ]
     });
     assert_eq!(api.ok("GET", VERSIONS, "").await, view);
+    assert_eq!(api.ok("GET", "/api/versions", "").await, json!([view]));
     let fields = reply.as_object_mut().unwrap();
     assert_eq!(fields.remove("generation"), Some(json!(api.fake.generation())));
     assert_eq!(fields.remove("dry_run"), Some(json!(false)));
