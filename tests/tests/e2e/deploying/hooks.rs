@@ -165,3 +165,27 @@ async fn a_command_that_is_not_there_or_fails_says_so_in_the_history() {
     assert_eq!(over["state"], "rolled-back");
     yard.goes_back().await;
 }
+
+#[tokio::test]
+async fn a_command_that_outlives_the_proxy_is_ended_by_the_next_one_before_anything_else_is_run() {
+    // It hangs the first time, and says when a second one runs beside it.
+    let slow = "#!/bin/sh\ncd \"$(dirname \"$0\")\"\nif [ -e first ]; then\n\
+                kill -0 \"$(cat first)\" 2>/dev/null && grep -qv '^Z' \"/proc/$(cat first)/stat\" && echo beside\n\
+                echo again; exit 0\nfi\necho $$ > first.next; mv first.next first\nsh \"$0.child\"\n";
+    let mut yard = Yard::new(&[("slow", slow), ("slow.child", "sleep 300\n")]).await;
+    let config = yard.proxy.read_config().replace("]\ntimeout = \"1s\"", "]\ntimeout = \"60s\"\nidempotent = true");
+    yard.proxy.write_config(&config);
+    yard.proxy.kill_and_restart().await;
+    let steps = json!([{ "set": 10 }, { "hook": "slow" }, { "set": 100 }]);
+    let id = yard.proxy.deploy(document("custom", json!({ "to": "green", "step": steps }))).await;
+    let first = yard.dir.path().join("first");
+    until("the command runs", || async { (first.exists() && yard.left().len() >= 2).then_some(()) }).await;
+    yard.proxy.kill_and_restart().await;
+    yard.proxy.reaches(&id, "succeeded").await;
+    let happened = yard.proxy.happened(&id).await;
+    let reports: Vec<_> = happened.iter().filter(|entry| entry["type"] == "hook_finished").collect();
+    assert_eq!(reports.len(), 1, "{reports:#?}");
+    assert_eq!(reports[0]["data"]["report"], json!({ "end": { "exit": 0 }, "output": "again\n" }));
+    assert!(happened.iter().any(|entry| entry["type"] == "recovered"));
+    yard.nothing_is_left().await;
+}

@@ -129,3 +129,26 @@ async fn a_success_can_be_taken_back_until_the_next_deployment_begins() {
     assert_eq!(proxy.service("web").await["stable"], "blue");
     assert_eq!(crowd.stop().await.failed(), 0);
 }
+
+#[tokio::test]
+async fn a_deployment_goes_on_over_an_upgrade_of_the_proxy_and_no_request_fails() {
+    let (blue, green) = (Origin::start_counting("blue").await, Origin::start_counting("green").await);
+    let dir = tempfile::TempDir::new().unwrap();
+    let mut proxy = Tidegate::start(&config(&blue, &green, dir.path())).await;
+    let crowd = Crowd::start(proxy.public(), 4);
+    let analyse = json!({ "min_requests": 20, "alpha": 1e-6, "on_inconclusive": "extend" });
+    let canary = json!({ "to": "green", "steps": [20, 60, 100], "interval": "1s", "analyse": analyse });
+    let id = proxy.deploy(document("canary", canary)).await;
+    proxy.does(&id, "analyse").await;
+    crowd.more(20).await;
+    proxy.upgrade().await;
+    let over = proxy.reaches(&id, "succeeded").await;
+    assert_eq!(over["traffic"]["web"], json!({ "green": 100 }), "{over:#}");
+    assert!(proxy.happened(&id).await.iter().any(|entry| entry["type"] == "recovered"));
+    let before = crowd.so_far();
+    crowd.more(30).await;
+    let outcomes = crowd.stop().await;
+    // An idle connection may be closed by the process that ends while a request is on its way.
+    let failed = outcomes.count(|_, status| status != 200 && status != 0);
+    assert_eq!((failed, outcomes.since(&before).of("blue")), (0, 0));
+}
