@@ -3,7 +3,7 @@
 use std::time::Instant;
 
 use serde_json::json;
-use tidegate_e2e::{Crowd, Tidegate};
+use tidegate_e2e::{Crowd, Tidegate, until};
 
 use super::{HEALTH, document, programs, shares};
 
@@ -59,4 +59,35 @@ async fn the_old_version_runs_on_until_the_next_deployment_needs_its_place() {
     let outcomes = crowd.stop().await;
     assert_eq!(outcomes.failed(), 0);
     assert_eq!(outcomes.since(&before).of("v2"), outcomes.since(&before).total());
+}
+
+#[tokio::test]
+async fn an_old_version_that_is_kept_for_a_while_is_stopped_then_and_comes_back_for_a_rollback() {
+    let programs = programs();
+    let targets = [programs.place("web", "blue", 1).await, programs.place("web", "green", 1).await].concat();
+    programs.run("web", "blue", "v1").await;
+    let service = format!("[service.web]\nstable = \"blue\"\n{HEALTH}\n{}{targets}", programs.commands());
+    let mut proxy = Tidegate::start(&service).await;
+    let kept = document("blue-green", json!({ "version": "v2", "watch": "0s", "keep_old": "1500ms" }));
+    let id = proxy.deploy(kept).await;
+    proxy.reaches(&id, "succeeded").await;
+    assert_eq!(programs.calls(), ["start web green all v2"], "v1 is still there");
+    // Its time goes on over a restart.
+    proxy.kill_and_restart().await;
+    until("the time is over", || async { (programs.calls().len() == 2).then_some(()) }).await;
+    assert_eq!(programs.calls()[1], "stop web blue all blue");
+    let crowd = Crowd::start(proxy.public(), 3);
+    crowd.more(20).await;
+    until("it is known that blue was stopped", || async {
+        let stopped = |entry: &serde_json::Value| entry["type"] == "hook_finished" && entry["data"]["role"] == "stop";
+        proxy.happened(&id).await.iter().any(stopped).then_some(())
+    })
+    .await;
+    proxy.order(&id, "rollback").await;
+    proxy.reaches(&id, "rolled-back").await;
+    assert_eq!(programs.calls()[2..], ["start web blue all blue", "stop web green all v2"]);
+    let before = crowd.so_far();
+    crowd.more(20).await;
+    let outcomes = crowd.stop().await;
+    assert_eq!((outcomes.failed(), outcomes.since(&before).of("v2")), (0, 0));
 }

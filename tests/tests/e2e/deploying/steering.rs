@@ -152,3 +152,32 @@ async fn a_deployment_goes_on_over_an_upgrade_of_the_proxy_and_no_request_fails(
     let failed = outcomes.count(|_, status| status != 200 && status != 0);
     assert_eq!((failed, outcomes.since(&before).of("blue")), (0, 0));
 }
+
+#[tokio::test]
+async fn a_newer_deployment_that_supersedes_begins_when_the_older_one_is_taken_back() {
+    let (blue, green) = (Origin::start("blue").await, Origin::start("green").await);
+    let dir = tempfile::TempDir::new().unwrap();
+    let proxy = Tidegate::start(&config(&blue, &green, dir.path())).await;
+    let crowd = Crowd::start(proxy.public(), 3);
+    let canary = |more: Value| {
+        let mut document = document("canary", json!({ "to": "green", "steps": [20], "interval": "60s" }));
+        document.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
+        document
+    };
+    let first = proxy.deploy(canary(json!({ "version": "2" }))).await;
+    proxy.does(&first, "analyse").await;
+    let second = proxy.deploy(canary(json!({ "version": "3", "supersede": true }))).await;
+    proxy.reaches(&first, "rolled-back").await;
+    proxy.does(&second, "analyse").await;
+    assert_eq!(shares(&proxy, "green").await, [20.0, 0.0, 20.0]);
+
+    // And a person steers it: it pauses, goes on, passes over a step, and is promoted to its end.
+    proxy.order(&second, "pause").await;
+    proxy.reaches(&second, "paused").await;
+    proxy.order(&second, "resume").await;
+    proxy.does(&second, "analyse").await;
+    proxy.done("POST", &format!("/api/deployments/{second}/promote"), Some(json!({ "full": true }))).await;
+    proxy.reaches(&second, "succeeded").await;
+    assert_eq!(proxy.service("web").await["stable"], "green");
+    assert_eq!(crowd.stop().await.failed(), 0);
+}
