@@ -99,23 +99,31 @@ impl Hands {
     fn note(&self, what: String) {
         self.done.lock().unwrap().log.push(what);
     }
+
+    fn make(&self, change: &Change) -> Result<Submitted, SubmitError> {
+        let before = self.routing.load_full();
+        let state = apply(&before.state, change, self.routing.now())?.state;
+        let snapshot = compile(&Arc::new(state), Some(&before), 1);
+        let generation = snapshot.generation;
+        self.routing.publish(Arc::new(snapshot));
+        Ok(Submitted { generation, events: Vec::new(), saved: true })
+    }
 }
 
 impl Acts for Hands {
     fn submit(&mut self, submission: Submission) -> Result<Submitted, SubmitError> {
-        let before = self.routing.load_full();
-        let Change::Release { services, .. } = &submission.change else { panic!("{submission:?}") };
+        let services = match &submission.change {
+            Change::Release { services, .. } => services,
+            Change::Previews { .. } => return self.make(&submission.change),
+            _ => panic!("{submission:?}"),
+        };
         let split: Vec<_> = services["web"].split.iter().map(|(target, weight)| format!("{target} {weight}")).collect();
         if !self.fails.load(Relaxed) {
             let intended = &self.written()["traffic"]["web"]["split"];
             assert_eq!(*intended, serde_json::to_value(&services["web"].split).unwrap(), "written before it is done");
         }
         self.note(format!("traffic {}", split.join(", ")));
-        let state = apply(&before.state, &submission.change, self.routing.now())?.state;
-        let snapshot = compile(&Arc::new(state), Some(&before), 1);
-        let generation = snapshot.generation;
-        self.routing.publish(Arc::new(snapshot));
-        Ok(Submitted { generation, events: Vec::new(), saved: true })
+        self.make(&submission.change)
     }
 
     fn perform(&mut self, id: &DeploymentId, effect: Effect) {
@@ -128,6 +136,11 @@ impl Acts for Hands {
         };
         if !self.fails.load(Relaxed) {
             assert_eq!(self.written()["state"]["doing"]["op"], op, "{what} is written before it is done");
+        }
+        if what == "start" {
+            let green = tidegate_config::TargetId::parse("green").unwrap();
+            let state = &self.routing.load().state;
+            assert!(state.services["web"].is_sealed(&green), "nobody reaches what is started");
         }
         self.note(what.to_owned());
         self.done.lock().unwrap().awaited = Some((id.clone(), op));
