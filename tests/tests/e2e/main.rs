@@ -2,6 +2,7 @@
 
 mod cli;
 mod deploying;
+mod documents;
 mod examples;
 mod failing;
 mod failover_hooks;
