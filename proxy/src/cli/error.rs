@@ -195,6 +195,11 @@ impl Problem {
         Some(Self { status, document, title, detail: known.detail, entries: known.errors, hint })
     }
 
+    /// Whether the order did not fit the state.
+    pub(crate) fn is_conflict(&self) -> bool {
+        self.status == http::StatusCode::CONFLICT
+    }
+
     /// The same with other names for places of the input, where there are any. What came is shown as it came in JSON.
     pub(crate) fn renamed(self, name: impl Fn(&str) -> Option<String>) -> Self {
         let first = self.entries.first().map(|entry| format!("{}: {}", entry.path, entry.message));

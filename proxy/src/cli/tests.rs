@@ -36,7 +36,7 @@ fn every_documented_verb_is_understood() {
         "mirror show web audit",
         "deployment create --strategy canary --app-name web --image web:v2 --percentage 5 --steps 20,50,100 --interval 300",
         "deployment create -f canary.toml --wait --wait-timeout 2h",
-        "deployment create -f - --execute --dry-run",
+        "deployment create -f - --pending --dry-run",
         "deployment plan dep-1",
         "deployment list --service web",
         "deployment get --id dep-1",

@@ -9,9 +9,9 @@ use super::{ChangeArgs, document::DocumentArgs};
 /// What is done with deployments.
 #[derive(Debug, Subcommand)]
 pub(crate) enum DeploymentCommand {
-    /// Create a deployment from options or from a file; it waits until it is executed
+    /// Create a deployment from options or from a file, and begin it
     ///
-    /// --execute begins it at once, --wait also follows it to its end, --dry-run only shows its steps.
+    /// --wait follows it to its end, --pending leaves it for `execute`, --dry-run only shows its steps.
     ///
     /// Examples:
     ///   tidegate deployment create --app-name web --image web:v2 --strategy canary --steps 20,50,100
@@ -26,7 +26,9 @@ pub(crate) enum DeploymentCommand {
     List(ListArgs),
     /// Show a deployment
     Get(WhichArgs),
-    /// Begin a deployment
+    /// Begin a deployment that was only created
+    ///
+    /// One that runs already is no error.
     ///
     /// Example: tidegate deployment execute --id dep-01k9... --wait
     Execute(OrderArgs),
@@ -182,10 +184,10 @@ pub(crate) struct CreateArgs {
     /// The deployment in options.
     #[command(flatten)]
     pub(crate) document: DocumentArgs,
-    /// Begin it at once.
-    #[arg(short, long)]
-    pub(crate) execute: bool,
-    /// Whether it is followed; then it begins at once.
+    /// Only create it: `deployment execute` begins it.
+    #[arg(short, long, conflicts_with = "wait")]
+    pub(crate) pending: bool,
+    /// Whether it is followed.
     #[command(flatten)]
     pub(crate) wait: WaitArgs,
     /// How it is changed.

@@ -41,7 +41,7 @@ pub(crate) async fn run(session: &Session, command: &DeploymentCommand) -> Resul
             session.show(&Call::get(format!("/api/deployments{of}")), picture::list).await.map(|()| DONE)
         }
         C::Get(which) => session.show(&Call::get(which.path("")), picture::details).await.map(|()| DONE),
-        C::Execute(args) => order(session, post(&args.which, "/execute"), args).await,
+        C::Execute(args) => execute(session, args).await,
         C::Rollback(args) => rollback(session, args).await,
         C::Status(args) => status(session, args).await,
         C::Promote(args) => {
@@ -84,7 +84,7 @@ async fn create(session: &Session, args: &CreateArgs) -> Result<u8, CliError> {
         Some(path) => file::alone(path, &args.document)?,
         None => body(&args.document, Name::OfDeployment)?,
     };
-    let begins = args.execute || args.wait.wait;
+    let begins = !args.pending && !args.change.dry_run;
     let path = if begins { "/api/deployments?execute=true" } else { "/api/deployments" };
     let made = begin(session, path, body, &args.wait, &args.change).await;
     made.map_err(|error| in_options(error, &args.document, Name::OfDeployment))
@@ -147,6 +147,23 @@ async fn begin(
 
 async fn order(session: &Session, call: Call, args: &OrderArgs) -> Result<u8, CliError> {
     let answer = session.change(call, "", Ask::Never, &args.change).await?;
+    settle(session, &answer, Wish::Success, &args.wait, &args.change).await
+}
+
+/// Begins a deployment. One that runs already is as wished: who creates it may have begun it.
+async fn execute(session: &Session, args: &OrderArgs) -> Result<u8, CliError> {
+    let call = Call::post(args.which.path("/execute"), json!({}));
+    let answer = match session.change(call, "", Ask::Never, &args.change).await {
+        Err(CliError::Refused(problem)) if problem.is_conflict() => {
+            let answer = session.client.send(&Call::get(args.which.path("/status"))).await?;
+            let seen: Value = session.client.decode(&answer)?;
+            if seen.get("status").and_then(Value::as_str) != Some("in_progress") {
+                return Err(CliError::Refused(problem));
+            }
+            answer
+        }
+        other => other?,
+    };
     settle(session, &answer, Wish::Success, &args.wait, &args.change).await
 }
 

@@ -211,10 +211,20 @@ async fn the_commands_of_hivemind_work_as_they_are_written() {
         "--strategy canary --metrics-endpoint /metrics",
         "--replicas 5 --strategy canary --percentage 20 --steps 20,50,100 --interval 300",
     ] {
-        let created = bench.tidegate(&format!("{base} {options} --json")).await;
+        let created = bench.tidegate(&format!("{base} {options} --pending --json")).await;
         assert_eq!(created.code, 0, "{options}: {created:?}");
-        assert_eq!(created.json()["name"], "web-deployment");
+        assert_eq!(
+            (created.json()["name"].as_str(), created.json()["state"].as_str()),
+            (Some("web-deployment"), Some("pending"))
+        );
     }
+    let begun = bench.tidegate(&format!("{base} --replicas 3 --strategy blue-green --json")).await;
+    assert_eq!(begun.code, 0, "{begun:?}");
+    assert_ne!(begun.json()["state"], "pending");
+    let id = begun.id();
+    assert_eq!(bench.tidegate(&format!("deployment execute --id {id}")).await.code, 0, "it runs already");
+    assert_eq!(bench.tidegate(&format!("deployment rollback --id {id} --wait")).await.code, 0);
+    assert_eq!(bench.tidegate(&format!("deployment execute --id {id}")).await.code, 1, "it is over");
     for line in [
         "app deploy --image nginx:latest --name web-app --strategy simple",
         "app deploy --image nginx:latest --name web-app --strategy rolling-update --max-unavailable 1 --max-surge 1",
