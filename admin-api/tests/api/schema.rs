@@ -79,7 +79,6 @@ fn the_document_is_openapi_3_1_and_names_every_call() {
         format!("put {service}/versions/{{version}}/bad"),
         format!("delete {service}/versions/{{version}}/bad"),
         format!("put {service}/main"),
-        "get /api/versions".to_owned(),
         "get /api/brackets".to_owned(),
         "post /api/brackets".to_owned(),
         "get /api/brackets/{bracket}".to_owned(),
