@@ -17,8 +17,8 @@ pub(crate) use bracket::{
     TriggerCommand,
 };
 pub(crate) use deployment::{
-    AppCommand, AppDeployArgs, ConvertArgs, CreateArgs, DeploymentCommand, DiagnoseArgs, EventsOfArgs, MetricsArgs,
-    MetricsCommand, OrderArgs, StatusOfArgs, SteerArgs, WaitArgs, WhichArgs,
+    AppCommand, AppDeployArgs, CicdCommand, ConvertArgs, CreateArgs, DeploymentCommand, DiagnoseArgs, EventsOfArgs,
+    MetricsArgs, MetricsCommand, OrderArgs, PipelineName, StatusOfArgs, SteerArgs, WaitArgs, WhichArgs,
 };
 pub(crate) use document::DocumentArgs;
 pub(crate) use look::{EventsArgs, ExplainArgs, HistoryArgs, StatusArgs};
@@ -128,6 +128,9 @@ pub(crate) enum Command {
     /// Show what was counted of the versions of a deployment
     #[command(subcommand)]
     Metrics(MetricsCommand),
+    /// Set what the deployments of a pipeline have in common
+    #[command(subcommand)]
+    Cicd(CicdCommand),
     /// Queue services in brackets, and release each bracket as one
     #[command(subcommand)]
     Bracket(BracketCommand),

@@ -63,6 +63,7 @@ fn run(cli: Cli, token: Option<ValueSource>) -> ExitCode {
         Command::Check(args) => return check::run(args, format),
         Command::Init(args) => init::run(args, format).map(|()| 0),
         Command::Completions(args) => completions(args.shell).map(|()| 0),
+        Command::Cicd(command) => deploy::pipeline::run(command, format).map(|()| 0),
         Command::Status(_)
         | Command::Switch(_)
         | Command::Split(_)
@@ -159,6 +160,7 @@ async fn verb(session: &Session, command: &Command) -> Result<(), CliError> {
         | Command::Check(_)
         | Command::Init(_)
         | Command::Completions(_)
+        | Command::Cicd(_)
         | Command::Deployment(_)
         | Command::App(_)
         | Command::Bracket(_)

@@ -90,6 +90,52 @@ pub(crate) enum MetricsCommand {
     Get(MetricsArgs),
 }
 
+/// What a pipeline of continuous delivery says once for all of its deployments.
+#[derive(Debug, Subcommand)]
+pub(crate) enum CicdCommand {
+    /// Write down what the deployments of a pipeline have in common, in NAME.pipeline.json
+    ///
+    /// `tidegate deployment create --pipeline NAME` and `tidegate app deploy --pipeline NAME` begin with it; their own
+    /// options win.
+    ///
+    /// Example: tidegate cicd configure-deployment --pipeline main --strategy blue-green --verification-timeout 60
+    ConfigureDeployment(Box<PipelineArgs>),
+}
+
+/// Arguments of `cicd configure-deployment`.
+#[derive(Debug, Args)]
+pub(crate) struct PipelineArgs {
+    /// The pipeline.
+    #[arg(long, value_name = "NAME")]
+    pub(crate) pipeline: PipelineName,
+    /// What its deployments have in common.
+    #[command(flatten)]
+    pub(crate) document: DocumentArgs,
+}
+
+/// The name of a pipeline, which is also that of its file.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct PipelineName(String);
+
+impl PipelineName {
+    /// The name.
+    pub(crate) fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl FromStr for PipelineName {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let fit = |byte: u8| byte.is_ascii_alphanumeric() || b"-_".contains(&byte);
+        if text.is_empty() || text.len() > 64 || !text.bytes().all(fit) {
+            return Err("a pipeline has a name of letters, digits, - and _".into());
+        }
+        Ok(Self(text.to_owned()))
+    }
+}
+
 /// The name of a deployment, or what somebody takes for one: the admin API knows which there are.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct DeploymentRef(String);
@@ -181,6 +227,9 @@ pub(crate) struct CreateArgs {
     /// The deployment as a TOML or JSON file, instead of options; - reads it from stdin.
     #[arg(short, long, value_name = "FILE")]
     pub(crate) file: Option<PathBuf>,
+    /// What options do not say is as `tidegate cicd configure-deployment` wrote it for this pipeline.
+    #[arg(long, value_name = "NAME", conflicts_with = "file")]
+    pub(crate) pipeline: Option<PipelineName>,
     /// The deployment in options.
     #[command(flatten)]
     pub(crate) document: DocumentArgs,
@@ -198,6 +247,9 @@ pub(crate) struct CreateArgs {
 /// Arguments of `app deploy`.
 #[derive(Debug, Args)]
 pub(crate) struct AppDeployArgs {
+    /// What options do not say is as `tidegate cicd configure-deployment` wrote it for this pipeline.
+    #[arg(long, value_name = "NAME")]
+    pub(crate) pipeline: Option<PipelineName>,
     /// The deployment in options.
     #[command(flatten)]
     pub(crate) document: DocumentArgs,

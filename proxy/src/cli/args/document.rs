@@ -44,7 +44,7 @@ pub(crate) struct DocumentArgs {
     /// canary: time of each share, in seconds or as in 5m.
     #[arg(long, value_name = "TIME", help_heading = STRATEGY)]
     pub(crate) interval: Option<String>,
-    /// rolling-update, zero-downtime: endpoints of the new version.
+    /// rolling-update, zero-downtime: endpoints of the new version. With others only its commands are told.
     #[arg(long, value_name = "COUNT", help_heading = STRATEGY)]
     pub(crate) replicas: Option<String>,
     /// rolling-update: endpoints that may run beyond the replicas.

@@ -5,6 +5,7 @@ mod document;
 mod file;
 mod meter;
 mod picture;
+pub(crate) mod pipeline;
 pub(crate) mod trigger;
 pub(crate) mod version;
 mod wait;
@@ -17,7 +18,7 @@ use self::{document::Name, wait::Wish};
 use crate::cli::{
     args::{
         AppCommand, AppDeployArgs, ChangeArgs, ConvertArgs, CreateArgs, DeploymentCommand, DiagnoseArgs, DocumentArgs,
-        EventsOfArgs, MetricsArgs, OrderArgs, StatusOfArgs, SteerArgs, WaitArgs, WhichArgs,
+        EventsOfArgs, MetricsArgs, OrderArgs, PipelineName, StatusOfArgs, SteerArgs, WaitArgs, WhichArgs,
     },
     client::{Body, Call},
     error::{CliError, Format},
@@ -82,7 +83,7 @@ pub(crate) async fn metrics(session: &Session, args: &MetricsArgs) -> Result<(),
 async fn create(session: &Session, args: &CreateArgs) -> Result<u8, CliError> {
     let body = match &args.file {
         Some(path) => file::alone(path, &args.document)?,
-        None => body(&args.document, Name::OfDeployment)?,
+        None => body(&args.document, Name::OfDeployment, args.pipeline.as_ref())?,
     };
     let begins = !args.pending && !args.change.dry_run;
     let path = if begins { "/api/deployments?execute=true" } else { "/api/deployments" };
@@ -91,13 +92,14 @@ async fn create(session: &Session, args: &CreateArgs) -> Result<u8, CliError> {
 }
 
 async fn app_deploy(session: &Session, args: &AppDeployArgs, path: &str) -> Result<u8, CliError> {
-    let body = body(&args.document, Name::OfService)?;
+    let body = body(&args.document, Name::OfService, args.pipeline.as_ref())?;
     let made = begin(session, path, body, &args.wait, &args.change).await;
     made.map_err(|error| in_options(error, &args.document, Name::OfService))
 }
 
-fn body(args: &DocumentArgs, name: Name) -> Result<Body, CliError> {
-    document::document(args, name).map(Body::Json).map_err(misused)
+fn body(args: &DocumentArgs, name: Name, pipeline: Option<&PipelineName>) -> Result<Body, CliError> {
+    let document = document::document(args, name).map_err(misused)?;
+    pipeline::with_defaults(document, pipeline).map(Body::Json)
 }
 
 fn misused(problems: Vec<String>) -> CliError {
@@ -156,11 +158,11 @@ async fn execute(session: &Session, args: &OrderArgs) -> Result<u8, CliError> {
     let answer = match session.change(call, "", Ask::Never, &args.change).await {
         Err(CliError::Refused(problem)) if problem.is_conflict() => {
             let answer = session.client.send(&Call::get(args.which.path("/status"))).await?;
-            let seen: Value = session.client.decode(&answer)?;
-            if seen.get("status").and_then(Value::as_str) != Some("in_progress") {
+            let status: StatusView = session.client.decode(&answer)?;
+            if status.status != "in_progress" {
                 return Err(CliError::Refused(problem));
             }
-            answer
+            return watch_if(session, &answer, &status.id, Wish::Success, &args.wait, picture::status).await;
         }
         other => other?,
     };

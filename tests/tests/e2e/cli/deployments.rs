@@ -4,7 +4,7 @@ use std::{process::Stdio, time::Duration};
 
 use nix::sys::signal::Signal;
 use serde_json::json;
-use tidegate_e2e::{Behaviour, Origin, Tidegate, get, tidegate::run, until};
+use tidegate_e2e::{Behaviour, Fault, Origin, Tidegate, Wire, get, tidegate::run, until};
 use tokio::io::{AsyncBufReadExt, BufReader};
 
 use super::{Ended, command, tidegate};
@@ -167,6 +167,24 @@ async fn whoever_waits_survives_a_restart_of_the_proxy() {
 }
 
 #[tokio::test]
+async fn a_deployment_whose_answer_is_lost_is_created_once() {
+    let bench = bench().await;
+    let wire = Wire::to(bench.proxy.admin()).await;
+    wire.set(Fault::Half);
+    let (dir, server) = (bench.proxy.dir().to_owned(), format!("http://{}", wire.address()));
+    let line = "deployment create --app-name web-app --strategy blue-green --json";
+    let creating = tokio::spawn(async move { tidegate(&dir, &server, line).await });
+    let list = || async { bench.proxy.done("GET", "/api/deployments", None).await.as_array().unwrap().clone() };
+    until("it is created, and the answer lost", || async { (list().await.len() == 1).then_some(()) }).await;
+    wire.set(Fault::Reset);
+    wire.set(Fault::None);
+    let created = creating.await.unwrap();
+    assert_eq!(created.code, 0, "{created:?}");
+    let list = list().await;
+    assert_eq!((list.len(), list[0]["id"].as_str()), (1, Some(created.id().as_str())));
+}
+
+#[tokio::test]
 async fn without_a_proxy_that_is_said() {
     let nowhere = tidegate_e2e::origin::refused_address().await;
     let dir = std::env::temp_dir();
@@ -222,9 +240,16 @@ async fn the_commands_of_hivemind_work_as_they_are_written() {
     assert_eq!(begun.code, 0, "{begun:?}");
     assert_ne!(begun.json()["state"], "pending");
     let id = begun.id();
-    assert_eq!(bench.tidegate(&format!("deployment execute --id {id}")).await.code, 0, "it runs already");
+    let again = bench.tidegate(&format!("deployment execute --id {id}")).await;
+    assert_eq!(again.code, 0, "it runs already");
+    assert!(again.out.contains("in_progress"), "{}", again.out);
     assert_eq!(bench.tidegate(&format!("deployment rollback --id {id} --wait")).await.code, 0);
     assert_eq!(bench.tidegate(&format!("deployment execute --id {id}")).await.code, 1, "it is over");
+    let pipeline = "cicd configure-deployment --pipeline my-pipeline --strategy blue-green --verification-timeout 60";
+    assert_eq!(bench.tidegate(pipeline).await.code, 0);
+    let of_pipeline =
+        bench.tidegate("deployment create --pipeline my-pipeline --app-name web-app --pending --json").await;
+    assert_eq!(of_pipeline.json()["strategy"], "blue-green");
     for line in [
         "app deploy --image nginx:latest --name web-app --strategy simple",
         "app deploy --image nginx:latest --name web-app --strategy rolling-update --max-unavailable 1 --max-surge 1",
