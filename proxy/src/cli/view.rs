@@ -172,6 +172,8 @@ mod tests {
         let mut web = service("web", "green", &[green, target("blue", 0.5, &["healthy", "unhealthy"], requests), v2]);
         web["failover"]["active"] = json!({"from": "green", "to": "blue", "share": 100, "cause": "health",
             "phase": "holding", "since": "2026-11-03T09:15:00.250Z", "since_unix_ms": 0});
+        web["failover"]["preparing"] = json!({"from": "green", "to": "v2", "cause": "operator", "held": false,
+            "reason": "an operator asked for it", "since": "2026-11-03T09:16:00.250Z", "since_unix_ms": 0});
         web["removed"] = json!([{"name": "v1", "closes_in_ms": 11_001}]);
         web["mirrors"] = json!([{"name": "audit", "to": "v3", "percent": 100, "methods": ["GET"], "max_body": 0,
             "compare": false, "ignore": [], "remove_headers": [], "set_headers": [], "in_flight": 0,
@@ -193,6 +195,7 @@ web      green   99.5 %     0/2   25.0          3  stable, failed over
          v2         0 %     1/1   25.0          3  draining
 api      v1       100 %     2/2   25.0          3  stable
 web: failover green -> blue since 2026-11-03T09:15:00.250Z (health); `tidegate restore web` ends it
+web: failover green -> v2 waits for its command, since 2026-11-03T09:16:00.250Z; `tidegate restore web` ends it
 web: target v1 was removed; what still runs on it is closed in 12 s
 web: mirror audit -> v3 100 %, 1234 copies, 2 lost
 generation 12

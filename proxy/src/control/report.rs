@@ -63,7 +63,7 @@ pub(crate) fn log(recorded: &Recorded) {
             warn!(%service, generation, actor, %from, %to, reason, "failover is being prepared");
         }
         Event::FailoverHeld { service, from, to, reason } => {
-            error!(%service, generation, actor, %from, %to, reason, "failover held: the service stays down until it can be prepared");
+            error!(%service, generation, actor, %from, %to, reason, "failover held: the service stays where it is");
         }
         Event::FailoverCalledOff { service, reason } => {
             info!(%service, generation, actor, reason, "failover called off");

@@ -202,7 +202,8 @@ async fn nothing_is_deployed_while_the_fetch_command_fails_and_a_rollback_stays(
     let bench = Bench::new();
     bench.write("web", "compose.yaml", "one");
     let fetch = bench.programs.script("fetch", "#!/bin/sh\ncd \"$(dirname \"$0\")\"\necho no network\n[ -e online ]\n");
-    let file = format!("{}{}", bench.watch(&format!("fetch = [{fetch:?}]")), bench.service("web").await);
+    let hook = format!("[hook.fetch]\nargv = [{fetch:?}]\n");
+    let file = format!("{}{}{hook}", bench.watch("fetch = \"fetch\""), bench.service("web").await);
     let proxy = Tidegate::start(&file).await;
     let failed = until("it is told", || async { problems(&proxy).await.pop() }).await;
     assert!(failed["stack"].is_null() && failed["reason"].as_str().unwrap().contains("no network"), "{failed}");
