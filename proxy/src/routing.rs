@@ -50,7 +50,7 @@ impl Routing {
     }
 }
 
-/// A sign from live traffic that something is wrong with an endpoint. Sent with `try_send`: it never delays a request.
+/// A sign that an endpoint is to be looked at. Sent with `try_send`: it never delays a request.
 #[derive(Debug, Clone)]
 pub(crate) struct PassiveSign {
     /// Where.
@@ -59,8 +59,17 @@ pub(crate) struct PassiveSign {
     pub(crate) target: tidegate_config::TargetId,
     /// The endpoint.
     pub(crate) endpoint: tidegate_config::EndpointAddress,
-    /// What was seen: `ConnectFailed` or `ServerErrors`.
-    pub(crate) seen: tidegate_core::health::Observation,
+    /// Why.
+    pub(crate) sign: Sign,
+}
+
+/// Why an endpoint is to be looked at.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Sign {
+    /// Live traffic saw that something is wrong: `ConnectFailed` or `ServerErrors`.
+    Seen(tidegate_core::health::Observation),
+    /// A deployment has started something there, or has found it well.
+    Started,
 }
 
 /// Signs that may wait for the health checks; more are dropped, since each says the same.

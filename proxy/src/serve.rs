@@ -62,7 +62,7 @@ use crate::{
         logging,
         metrics::{self, Metrics},
     },
-    routing::{PASSIVE_QUEUE, PassiveSign, Routing},
+    routing::{PASSIVE_QUEUE, PassiveSign, PassiveSigns, Routing},
     state::{
         FileStore, Loaded, MemoryStore, StateStore, StoreError,
         audit::{Audit, AuditThread},
@@ -366,8 +366,11 @@ impl Parts {
         let sink_families = sinks.families();
         let teller =
             Teller { events: Arc::clone(&events), audit: Arc::clone(&audit), routing: Arc::clone(&routing), sinks };
-        let beside =
-            Beside { rosters: Arc::clone(&shared.rosters), entrances: Entrances::new(&config, plane.addresses()) };
+        let beside = Beside {
+            rosters: Arc::clone(&shared.rosters),
+            signs: shared.signs.clone(),
+            entrances: Entrances::new(&config, plane.addresses()),
+        };
         let (deployments, shell) = start_deployments(kept.deployments, &reloader, &control, beside, teller, &stats)
             .map_err(ServeError::system("start the thread of deployments"))?;
         let failovers = failover::Parts {
@@ -531,6 +534,7 @@ fn start_sinks(config: &Config, events: &Arc<EventLog>, routing: &Arc<Routing>) 
 /// What deployments see of the data plane.
 struct Beside {
     rosters: Arc<Rosters>,
+    signs: PassiveSigns,
     entrances: Entrances,
 }
 
@@ -553,6 +557,7 @@ fn start_deployments(
         control: control.clone(),
         routing: Arc::clone(&routing),
         rosters: beside.rosters,
+        signs: beside.signs,
         desk: Arc::clone(&desk),
         watches: Arc::clone(&watches),
         evidence,

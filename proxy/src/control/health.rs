@@ -22,7 +22,7 @@ use super::{
     controller::Control,
     prober::{NUDGES, Nudge, Prober, Subject},
 };
-use crate::routing::{PassiveSign, Routing};
+use crate::routing::{PassiveSign, Routing, Sign};
 
 /// Probes that run at the same time: enough for thousands of endpoints per second, few enough that the start of a large
 /// configuration does not use up descriptors.
@@ -132,7 +132,7 @@ impl Checks {
         Task { nudges, handle: tokio::spawn(prober.run()) }
     }
 
-    /// Passes on what live traffic saw. Where nothing probes the endpoint, a task begins to, until it is well again.
+    /// Passes on what live traffic saw, or that it is worth a look. Where nothing probes the endpoint, a task begins to, until it is well again.
     fn pass_on(&mut self, sign: PassiveSign) {
         let Some(service) = self.services.get(&sign.service).map(|checked| Arc::clone(&checked.service)) else {
             return;
@@ -151,8 +151,12 @@ impl Checks {
             }
         }
         if let Some(task) = self.services.get(&sign.service).and_then(|checked| checked.tasks.get(&key)) {
-            // A full queue already says that something is wrong.
-            let _ = task.nudges.try_send(Nudge::Seen(sign.seen));
+            let nudge = match sign.sign {
+                Sign::Seen(seen) => Nudge::Seen(seen),
+                Sign::Started => Nudge::Changed,
+            };
+            // A full queue already has it looked at.
+            let _ = task.nudges.try_send(nudge);
         }
     }
 }

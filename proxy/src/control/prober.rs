@@ -27,7 +27,7 @@ const SHORTEST: Duration = Duration::from_millis(20);
 pub(super) enum Nudge {
     /// Live traffic saw this.
     Seen(Observation),
-    /// The check or the endpoint's addresses changed.
+    /// The check or the endpoint's addresses changed, or what runs there did.
     Changed,
 }
 

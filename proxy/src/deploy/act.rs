@@ -16,7 +16,8 @@ use tidegate_core::{
     Moment, Snapshot,
     deploy::{
         DeploymentId,
-        machine::{Effect, HookCall, Input, Outcome, Process},
+        machine::{Effect, HookCall, HookEnd, Input, Outcome, Process},
+        step::{HookRole, HookStep},
     },
 };
 use tokio::{
@@ -36,7 +37,11 @@ use super::{
     verify,
     watch::{Tell, Watch},
 };
-use crate::{control::controller::Control, net::Rosters, routing::Routing};
+use crate::{
+    control::controller::Control,
+    net::Rosters,
+    routing::{PassiveSign, PassiveSigns, Routing, Sign},
+};
 
 /// How long a change of traffic is tried while too many changes wait: the queue is emptied in far less.
 const SUBMIT: Duration = Duration::from_secs(10);
@@ -105,6 +110,8 @@ pub(crate) struct Tools {
     pub(crate) routing: Arc<Routing>,
     /// Requests that run.
     pub(crate) rosters: Arc<Rosters>,
+    /// Where health checks are told to look at an endpoint.
+    pub(crate) signs: PassiveSigns,
     /// Where outcomes go.
     pub(crate) desk: Arc<Desk>,
     /// What is watched.
@@ -162,6 +169,7 @@ impl Hands {
         let (kill, killed) = watch::channel(false);
         let before = self.commands.remove(id);
         let (desk, id_of_task) = (Arc::clone(&self.tools.desk), id.clone());
+        let (routing, signs) = (Arc::clone(&self.tools.routing), self.tools.signs.clone());
         let task = self.tools.handle.spawn(async move {
             if let Some(before) = before {
                 // It was told to end, or its own deadline ends it.
@@ -176,6 +184,9 @@ impl Hands {
                 tokio::spawn(async move { input(&desk_of_start, id_of_start, started).await });
             };
             let report = hook::run(&call, started, killed).await;
+            if call.hook.role == HookRole::Start && report.end == HookEnd::Exit(0) {
+                has_started(&call.hook, &routing, &signs);
+            }
             input(&desk, id_of_task, Input::Done { op, outcome: Outcome::Hook(report) }).await;
         });
         self.commands.insert(id.clone(), Running { op, kill, task });
@@ -199,6 +210,18 @@ impl Hands {
                 drop(handle.spawn(async move { drop(desk.messages().send(message).await) }));
             }
         })
+    }
+}
+
+/// Has the health checks look at what a command has started: they may have found it gone a moment ago, and have most of
+/// their interval before them.
+fn has_started(hook: &HookStep, routing: &Routing, signs: &PassiveSigns) {
+    let snapshot = routing.load_full();
+    let Some(service) = snapshot.service_named(&hook.service) else { return };
+    let target = service.target_named(hook.target.as_str()).and_then(|idx| service.target(idx));
+    for endpoint in target.iter().flat_map(|target| &target.endpoints) {
+        let (service, target, endpoint) = (hook.service.clone(), hook.target.clone(), endpoint.address.clone());
+        drop(signs.try_send(PassiveSign { service, target, endpoint, sign: Sign::Started }));
     }
 }
 
@@ -235,8 +258,9 @@ impl Acts for Hands {
         match effect {
             Effect::Verify { op, verify } => {
                 let (routing, desk, of) = (Arc::clone(&self.tools.routing), Arc::clone(&self.tools.desk), id.clone());
+                let signs = self.tools.signs.clone();
                 self.look(id, async move {
-                    let outcome = verify::run(&verify, &routing).await;
+                    let outcome = verify::run(&verify, &routing, &signs).await;
                     input(&desk, of, Input::Done { op, outcome }).await;
                 });
             }

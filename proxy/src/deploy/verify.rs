@@ -13,7 +13,10 @@ use tidegate_core::{
 };
 use tokio::time::{Instant, MissedTickBehavior, interval, sleep};
 
-use crate::{probe, routing::Routing};
+use crate::{
+    probe,
+    routing::{PassiveSign, PassiveSigns, Routing, Sign},
+};
 
 /// Time between two probes of an endpoint.
 const INTERVAL: Duration = Duration::from_secs(1);
@@ -36,7 +39,7 @@ struct Asked {
 }
 
 /// Probes until every endpoint has passed often enough in a row, or the time is over.
-pub(super) async fn run(verify: &Verify, routing: &Routing) -> Outcome {
+pub(super) async fn run(verify: &Verify, routing: &Routing, signs: &PassiveSigns) -> Outcome {
     let mut asked = asked(verify);
     let deadline = Instant::now() + verify.timeout;
     let mut ticks = interval(INTERVAL);
@@ -58,6 +61,12 @@ pub(super) async fn run(verify: &Verify, routing: &Routing) -> Outcome {
             }
         }
         if asked.iter().all(|asked| asked.passed >= verify.successes) {
+            for asked in asked.iter().filter(|asked| !in_use(routing, asked)) {
+                // The proxy's own check may have most of its interval before it.
+                let Asked { service, target, address, .. } = asked;
+                let (service, target, endpoint) = (service.clone(), target.clone(), address.clone());
+                drop(signs.try_send(PassiveSign { service, target, endpoint, sign: Sign::Started }));
+            }
             let again = deadline.min(Instant::now() + INTERVAL);
             while Instant::now() < again {
                 if asked.iter().all(|asked| in_use(routing, asked)) {

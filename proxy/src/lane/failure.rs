@@ -14,7 +14,7 @@ use super::{
     finish,
     shared::Shared,
 };
-use crate::routing::PassiveSign;
+use crate::routing::{PassiveSign, Sign};
 
 /// Whether bytes of the request may have reached the endpoint.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -100,7 +100,7 @@ pub(super) fn send_sign(ctx: &Ctx, shared: &Shared, seen: Observation) {
         service: service.id.clone(),
         target: target.id.clone(),
         endpoint: endpoint.address.clone(),
-        seen,
+        sign: Sign::Seen(seen),
     };
     drop(shared.signs.try_send(sign));
 }

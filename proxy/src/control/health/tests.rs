@@ -92,7 +92,7 @@ impl Bench {
 
     async fn sign(&self, target: &str, listener: &TcpListener, seen: Observation) {
         let endpoint = listener.local_addr().unwrap().to_string().parse().unwrap();
-        let sign = PassiveSign { service: web(), target: target.parse().unwrap(), endpoint, seen };
+        let sign = PassiveSign { service: web(), target: target.parse().unwrap(), endpoint, sign: Sign::Seen(seen) };
         self.signs.send(sign).await.unwrap();
     }
 }
@@ -126,9 +126,27 @@ async fn a_sign_of_live_traffic_wakes_the_probe_at_once() {
     let endpoint = blue.local_addr().unwrap().to_string().parse().unwrap();
     drop(blue);
     let target = "blue".parse().unwrap();
-    let sign = PassiveSign { service: web(), target, endpoint, seen: Observation::ServerErrors };
+    let sign = PassiveSign { service: web(), target, endpoint, sign: Sign::Seen(Observation::ServerErrors) };
     bench.signs.send(sign).await.unwrap();
     bench.until("blue", Health::Unhealthy).await;
+}
+
+#[tokio::test]
+async fn what_a_deployment_started_is_probed_at_once() {
+    let (green, blue) = (listener(), listener());
+    let bench = bench(TCP_RARELY, &green, &blue);
+    bench.until("blue", Health::Healthy).await;
+    let address = blue.local_addr().unwrap();
+    drop(blue);
+    let look = || {
+        let endpoint = address.to_string().parse().unwrap();
+        bench.signs.send(PassiveSign { service: web(), target: "blue".parse().unwrap(), endpoint, sign: Sign::Started })
+    };
+    look().await.unwrap();
+    bench.until("blue", Health::Unhealthy).await;
+    let _back = TcpListener::bind(address).unwrap();
+    look().await.unwrap();
+    bench.until("blue", Health::Healthy).await;
 }
 
 #[tokio::test]

@@ -5,7 +5,7 @@ use std::sync::atomic::Ordering::Relaxed;
 use tidegate_core::health::Observation;
 
 use super::*;
-use crate::outbound::scripted::refusing;
+use crate::{outbound::scripted::refusing, routing::Sign};
 
 const GET: &str = "GET / HTTP/1.1\r\nHost: a\r\n\r\n";
 const POST: &str = "POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 4\r\n\r\nbody";
@@ -22,7 +22,7 @@ async fn a_refused_connection_costs_no_client_an_error_whatever_the_method() {
     }
     proxy.at_rest().await;
     let sign = proxy.signs.recv().await.unwrap();
-    assert_eq!((sign.endpoint, sign.seen), (gone, Observation::ConnectFailed));
+    assert_eq!((sign.endpoint, sign.sign), (gone, Sign::Seen(Observation::ConnectFailed)));
 }
 
 #[tokio::test]
@@ -129,7 +129,7 @@ async fn answers_of_5xx_in_a_row_speak_against_an_endpoint() {
     }
     assert!(proxy.signs.try_recv().is_err());
     proxy.ask(GET).await;
-    assert_eq!(proxy.signs.recv().await.unwrap().seen, Observation::ServerErrors);
+    assert_eq!(proxy.signs.recv().await.unwrap().sign, Sign::Seen(Observation::ServerErrors));
 }
 
 #[tokio::test]

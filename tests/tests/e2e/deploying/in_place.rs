@@ -97,3 +97,17 @@ async fn a_good_version_that_does_not_come_back_is_stopped_and_nothing_is_tried_
     ];
     assert_eq!(programs.calls()[2..], expected);
 }
+
+#[tokio::test]
+async fn what_was_started_is_used_as_soon_as_it_is_well_however_seldom_it_is_probed() {
+    let programs = programs();
+    // The only probe of its own finds nothing there, before anything was deployed.
+    let proxy = deployed(&programs, "health = { path = \"/health\", interval = \"1h\", fall = 1, rise = 1 }").await;
+    let crowd = Crowd::start(proxy.public(), 3);
+    until("v1 answers", || async { (crowd.so_far().of("v1") > 20).then_some(()) }).await;
+    let id = proxy.deploy(document("simple", json!({ "version": "v2" }))).await;
+    proxy.reaches(&id, "succeeded").await;
+    until("v2 answers", || async { (crowd.so_far().of("v2") > 20).then_some(()) }).await;
+    let outcomes = crowd.stop().await;
+    assert!(only_held(&outcomes), "{outcomes:?}");
+}
