@@ -68,7 +68,7 @@ async fn an_old_version_that_is_kept_for_a_while_is_stopped_then_and_comes_back_
     programs.run("web", "blue", "v1").await;
     let service = format!("[service.web]\nstable = \"blue\"\n{HEALTH}\n{}{targets}", programs.commands());
     let mut proxy = Tidegate::start(&service).await;
-    let kept = document("blue-green", json!({ "version": "v2", "watch": "0s", "keep_old": "1500ms" }));
+    let kept = document("blue-green", json!({ "version": "v2", "watch": "0s", "keep_old": "3s" }));
     let id = proxy.deploy(kept).await;
     proxy.reaches(&id, "succeeded").await;
     assert_eq!(programs.calls(), ["start web green all v2"], "v1 is still there");
