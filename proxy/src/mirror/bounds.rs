@@ -31,7 +31,7 @@ pub(super) enum Ending {
     DroppedSlow,
     /// The request ended before its body was complete.
     Aborted,
-    /// The shadow has no endpoint that can be used.
+    /// The shadow has no endpoint that can be used: unhealthy, not resolved, or just not reached.
     Unavailable,
 }
 

@@ -28,7 +28,7 @@ use std::{
 
 use bytes::Bytes;
 use pingora_http::RequestHeader;
-use tidegate_core::{EndpointIdx, Health, MirrorIdx, ServiceIdx, Snapshot, Target, stats::MirrorStats};
+use tidegate_core::{Endpoint, EndpointIdx, Health, MirrorIdx, ServiceIdx, Snapshot, Target, stats::MirrorStats};
 use tokio::{sync::oneshot, time::Instant};
 
 pub(crate) use self::compare::PrimaryTap;
@@ -94,9 +94,8 @@ impl Mirrors {
         if matches!(body, BodyKind::Length(length) if length > mirror.spec.max_body) {
             return dropped(Ending::DroppedBody);
         }
-        let Some(endpoint) = service.target(mirror.to).and_then(|target| next_endpoint(target, &mirror.stats)) else {
-            return dropped(Ending::Unavailable);
-        };
+        let next = |target| next_endpoint(target, &mirror.stats, |endpoint| self.pool.rests(&endpoint.address));
+        let Some(endpoint) = service.target(mirror.to).and_then(next) else { return dropped(Ending::Unavailable) };
         let Some(slot) = Slot::take(&mirror.stats) else { return dropped(Ending::DroppedRequests) };
         let Some(request) = head::copy_head(head, &mirror.id, &mirror.spec, request_id) else {
             return dropped(Ending::Error);
@@ -130,15 +129,17 @@ impl Mirrors {
     }
 }
 
-/// The next endpoint of a shadow: healthy ones in turn by their weights, suspect ones when no other is left.
-fn next_endpoint(target: &Target, stats: &MirrorStats) -> Option<EndpointIdx> {
+/// The next endpoint of a shadow: healthy ones in turn by their weights, suspect ones when no other is left; none that
+/// rests.
+fn next_endpoint(target: &Target, stats: &MirrorStats, rests: impl Fn(&Endpoint) -> bool) -> Option<EndpointIdx> {
     if !target.by_name {
         return None;
     }
     let turn = stats.turn.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
     [Health::Healthy, Health::Suspect].into_iter().find_map(|health| {
-        let usable =
-            || target.endpoints.iter().enumerate().filter(move |(_, one)| one.health == health && one.is_resolved());
+        let rests = &rests;
+        let fit = move |(_, one): &(usize, &Endpoint)| one.health == health && one.is_resolved() && !rests(one);
+        let usable = || target.endpoints.iter().enumerate().filter(fit);
         let weights: u32 = usable().map(|(_, one)| u32::from(one.weight)).sum();
         let mut at = turn.checked_rem(weights)?;
         for (position, endpoint) in usable() {

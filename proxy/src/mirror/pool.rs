@@ -1,4 +1,4 @@
-//! Idle connections to shadows, so that a copy costs no handshake.
+//! Idle connections to shadows, so that a copy costs no handshake; and a rest for endpoints that take none.
 //!
 //! Every thread keeps its own: workers never wait for each other, and a connection is used on the thread that drives it.
 //! Bounded per endpoint and per thread; idle ones are closed by time even when no copy comes again.
@@ -29,6 +29,10 @@ const MAX_IDLE: usize = 256;
 /// that is seen at once).
 const IDLE: Duration = Duration::from_secs(30);
 
+/// How long an endpoint that could not be connected to is left alone: a connection attempt costs as much as a request,
+/// and a shadow that is down would get one for each of them.
+pub(super) const REST: Duration = Duration::from_millis(100);
+
 /// Threads that share a shard when there are more; more shards than any machine's workers cost a few KiB.
 const SHARDS: usize = 64;
 
@@ -40,6 +44,8 @@ pub(super) struct Pool {
 #[derive(Default)]
 struct Shard {
     idle: HashMap<EndpointAddress, Vec<Idle>>,
+    /// Endpoints that could not be connected to, and until when they are left alone.
+    resting: HashMap<EndpointAddress, Instant>,
     count: usize,
     reaper: Option<JoinHandle<()>>,
 }
@@ -103,6 +109,21 @@ impl Pool {
         if shard.reaper.as_ref().is_none_or(JoinHandle::is_finished) {
             shard.reaper = Some(tokio::spawn(reap(Arc::downgrade(self), at)));
         }
+    }
+
+    /// Leaves an endpoint alone for a while: it could not be connected to.
+    pub(super) fn rest(&self, address: &EndpointAddress) {
+        let now = Instant::now();
+        let mut shard = self.shard(this_thread());
+        // As many as there are configured, and only those that are down.
+        shard.resting.retain(|_, until| now < *until);
+        shard.resting.insert(address.clone(), now + REST);
+    }
+
+    /// Whether an endpoint is left alone.
+    pub(super) fn rests(&self, address: &EndpointAddress) -> bool {
+        let shard = self.shard(this_thread());
+        !shard.resting.is_empty() && shard.resting.get(address).is_some_and(|until| Instant::now() < *until)
     }
 
     fn shard(&self, at: usize) -> MutexGuard<'_, Shard> {

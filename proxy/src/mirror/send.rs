@@ -165,7 +165,10 @@ impl Task {
             }
         }
         let connected = outbound::connect(&endpoint.address, &endpoint.sockets, self.trust.as_ref()).await;
-        let mut connection = connected.map_err(|_| Broken)?;
+        let mut connection = connected.map_err(|_| {
+            self.pool.rest(&endpoint.address);
+            Broken
+        })?;
         if let Some(shared) = connection.share() {
             self.pool.put(&endpoint.address, shared);
         }

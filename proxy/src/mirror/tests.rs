@@ -315,6 +315,37 @@ async fn shadows_that_fail_are_counted_as_errors() {
 }
 
 #[tokio::test]
+async fn an_endpoint_that_refuses_is_left_alone_for_a_while() {
+    let scene = Scene::to(&[&refusing().await]);
+    scene.copy(BodyKind::Empty, &[]);
+    assert_eq!(scene.ended().await, [("error", 1)]);
+    assert!(scene.begin(BodyKind::Empty).is_none(), "it rests");
+    assert_eq!(scene.ended().await, [("error", 1), ("unavailable", 1)]);
+    tokio::time::pause();
+    tokio::time::advance(pool::REST).await;
+    scene.copy(BodyKind::Empty, &[]);
+    assert_eq!(scene.ended().await, [("error", 2), ("unavailable", 1)]);
+}
+
+#[tokio::test]
+async fn the_other_endpoints_of_a_shadow_get_what_one_refuses() {
+    let there = Scripted::start(Script::Answer(answer(200, "", ""))).await;
+    let scene = Scene::to(&[&refusing().await, &there.address]);
+    let mut tried = 0;
+    while scene.ended().await.iter().all(|(result, _)| *result != "error") {
+        assert!(tried < 10, "one of two endpoints is tried soon");
+        scene.copy(BodyKind::Empty, &[]);
+        tried += 1;
+    }
+    let sent = |endings: &[(&str, u64)]| endings.iter().find(|(result, _)| *result == "sent").map_or(0, |(_, n)| *n);
+    let before = sent(&scene.ended().await);
+    for _ in 0..6 {
+        scene.copy(BodyKind::Empty, &[]);
+    }
+    assert_eq!(sent(&scene.ended().await), before + 6);
+}
+
+#[tokio::test]
 async fn answers_are_counted_by_class_and_time() {
     for status in [204, 302, 404, 503] {
         let shadow = Scripted::start(Script::Answer(answer(status, "", ""))).await;
@@ -481,7 +512,7 @@ fn turns(health: [Health; 3]) -> [usize; 3] {
     let shadow = scene.snapshot.services[0].target(scene.snapshot.services[0].mirrors[0].to).unwrap();
     let mut turns = [0; 3];
     for _ in 0..9 {
-        if let Some(next) = next_endpoint(shadow, scene.stats()) {
+        if let Some(next) = next_endpoint(shadow, scene.stats(), |_| false) {
             turns[next.get()] += 1;
         }
     }
