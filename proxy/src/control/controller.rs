@@ -14,7 +14,11 @@ use tidegate_admin::{Actor, AuditEntry, EventLog, Outcome, Submission, SubmitErr
 use tidegate_core::{Applied, Change, Event, Generation, Saved, State, change::HealthReport, compile};
 use tokio::sync::{mpsc, oneshot};
 
-use super::{report, stats::ControlStats};
+use super::{
+    report,
+    rest::{self, Pause, Paused, Then},
+    stats::ControlStats,
+};
 use crate::{
     deploy::desk::Desk,
     routing::Routing,
@@ -32,47 +36,8 @@ enum Message {
     Command { submission: Submission, notes: Vec<String>, reply: oneshot::Sender<Result<Outcome, SubmitError>> },
     Health(HealthReport),
     Tick,
-    Pause { paused: oneshot::Sender<()>, then: oneshot::Receiver<Then> },
+    Pause(Pause),
     Stop(oneshot::Sender<()>),
-}
-
-/// What comes after a pause.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Then {
-    /// Nobody else writes: it goes on.
-    GoOn,
-    /// Another process writes now: this one never does again.
-    HandedOver,
-}
-
-/// A thread that changes and saves nothing. It goes on when this is dropped.
-#[derive(Debug)]
-pub(crate) struct Paused(Option<oneshot::Sender<Then>>);
-
-impl Paused {
-    /// A pause, and what the thread that pauses waits for.
-    pub(crate) fn begin() -> (Self, oneshot::Receiver<Then>) {
-        let (end, then) = oneshot::channel();
-        (Self(Some(end)), then)
-    }
-
-    /// Another process is the one writer now.
-    pub(crate) fn handed_over(mut self) {
-        self.end(Then::HandedOver);
-    }
-
-    fn end(&mut self, then: Then) {
-        if let Some(paused) = self.0.take() {
-            // A thread that is gone writes nothing either.
-            let _ = paused.send(then);
-        }
-    }
-}
-
-impl Drop for Paused {
-    fn drop(&mut self) {
-        self.end(Then::GoOn);
-    }
 }
 
 /// The end of the queue that the rest of the process holds.
@@ -116,19 +81,12 @@ impl Control {
     /// Lets the controller rest when it has made every change that was asked for before. What is asked for meanwhile
     /// waits. `None`: it has ended.
     pub(crate) async fn pause(&self) -> Option<Paused> {
-        let (paused, rests) = oneshot::channel();
-        let (pause, then) = Paused::begin();
-        self.messages.send(Message::Pause { paused, then }).await.ok()?;
-        rests.await.ok()?;
-        Some(pause)
+        rest::pause(&self.messages, Message::Pause).await
     }
 
     /// Ends the controller when it has made every change that was asked for before.
     pub(crate) async fn stop(&self) {
-        let (done, stopped) = oneshot::channel();
-        if self.messages.send(Message::Stop(done)).await.is_ok() {
-            let _ = stopped.await;
-        }
+        rest::stop(&self.messages, Message::Stop).await;
     }
 }
 
@@ -212,9 +170,8 @@ impl Running {
                     self.make_own(Change::Tick, "clock");
                     self.save_again();
                 }
-                Message::Pause { paused, then } => {
-                    let _ = paused.send(());
-                    if then.blocking_recv() == Ok(Then::HandedOver) {
+                Message::Pause(pause) => {
+                    if pause.blocking_rest() == Then::HandedOver {
                         return refuse_all(queue);
                     }
                 }
@@ -364,7 +321,7 @@ fn refuse_all(mut queue: mpsc::Receiver<Message>) {
             Message::Command { reply, .. } => {
                 let _ = reply.send(Err(SubmitError::Busy("a new process has taken over: try again")));
             }
-            Message::Health(_) | Message::Tick | Message::Pause { .. } => {}
+            Message::Health(_) | Message::Tick | Message::Pause(_) => {}
             Message::Stop(done) => {
                 let _ = done.send(());
                 return;

@@ -32,7 +32,7 @@ use tokio::{
 
 use self::left::Left;
 pub(crate) use self::left::Resting;
-use super::{controller::Control, report, stats::ControlStats};
+use super::{controller::Control, report, rest, stats::ControlStats};
 use crate::{
     deploy::{desk::Desk, ground::Grounds, hook},
     routing::Routing,
@@ -99,10 +99,7 @@ impl FailoverHooks {
 
     /// Ends the commands: those before a failover at once, the others when they had some time.
     pub(crate) async fn stop(&self) {
-        let (done, stopped) = oneshot::channel();
-        if self.stop.send(done).await.is_ok() {
-            let _ = stopped.await;
-        }
+        rest::stop(&self.stop, |done| done).await;
     }
 }
 

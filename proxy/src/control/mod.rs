@@ -9,6 +9,7 @@ pub(crate) mod process;
 pub(crate) mod reload;
 pub(crate) mod report;
 pub(crate) mod resolve;
+pub(crate) mod rest;
 pub(crate) mod secrets;
 pub(crate) mod signals;
 mod stamps;

@@ -17,7 +17,7 @@ use tidegate_core::{
 };
 use tokio::sync::{mpsc, oneshot};
 
-use crate::control::controller::{Paused, Then};
+use crate::control::rest::{self, Pause, Paused};
 
 /// Messages that may wait. An order beyond is refused; an outcome of an act waits where it came about.
 const QUEUE: usize = 1024;
@@ -52,12 +52,7 @@ pub(crate) enum Message {
         reply: Reply,
     },
     /// Another process may take over: nothing is decided until it is known whether it did.
-    Pause {
-        /// That nothing is decided any more.
-        paused: oneshot::Sender<()>,
-        /// How it goes on.
-        then: oneshot::Receiver<Then>,
-    },
+    Pause(Pause),
     /// The process ends.
     Stop(oneshot::Sender<()>),
 }
@@ -156,18 +151,11 @@ impl Desk {
 
     /// Lets the engine rest. What comes meanwhile waits. `None`: it has ended.
     pub(crate) async fn pause(&self) -> Option<Paused> {
-        let (paused, rests) = oneshot::channel();
-        let (pause, then) = Paused::begin();
-        self.messages.send(Message::Pause { paused, then }).await.ok()?;
-        rests.await.ok()?;
-        Some(pause)
+        rest::pause(&self.messages, Message::Pause).await
     }
 
     /// Ends the engine's thread.
     pub(crate) async fn stop(&self) {
-        let (done, stopped) = oneshot::channel();
-        if self.messages.send(Message::Stop(done)).await.is_ok() {
-            let _ = stopped.await;
-        }
+        rest::stop(&self.messages, Message::Stop).await;
     }
 }

@@ -35,7 +35,7 @@ use super::{
     tell::Teller,
 };
 use crate::{
-    control::{controller::Then, stats::ControlStats},
+    control::{rest::Then, stats::ControlStats},
     routing::Routing,
     state::StoreError,
 };
@@ -210,10 +210,9 @@ impl Running {
                     let _ = done.send(());
                     return;
                 }
-                Ok(Some(Message::Pause { paused, then })) => {
+                Ok(Some(Message::Pause(pause))) => {
                     self.core.acts.leave();
-                    let _ = paused.send(());
-                    if then.blocking_recv() == Ok(Then::HandedOver) {
+                    if pause.blocking_rest() == Then::HandedOver {
                         return refuse_all(queue);
                     }
                 }
@@ -281,7 +280,7 @@ impl Running {
                 let _ = reply.send(*answer);
             }
             // The reports are looked at in each turn; pauses and the end are handled by the loop.
-            Message::Health | Message::Pause { .. } | Message::Stop(_) => {}
+            Message::Health | Message::Pause(_) | Message::Stop(_) => {}
         }
     }
 
@@ -531,7 +530,7 @@ fn refuse_all(mut queue: mpsc::Receiver<Message>) {
                 let _ = done.send(());
                 return;
             }
-            Message::Input(..) | Message::Health | Message::Stopped(..) | Message::Pause { .. } => {}
+            Message::Input(..) | Message::Health | Message::Stopped(..) | Message::Pause(_) => {}
             Message::Killed { answer, reply, .. } => drop(reply.send(*answer)),
         }
     }

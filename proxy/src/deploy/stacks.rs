@@ -37,8 +37,8 @@ use self::folder::{Found, Stack};
 use super::{hook, orders::Orders};
 use crate::{
     control::{
-        controller::{Paused, Then},
         report,
+        rest::{self, Pause, Paused, Then},
     },
     observe::families::Family,
     routing::Routing,
@@ -102,7 +102,7 @@ impl WatchStats {
 }
 
 enum Message {
-    Pause { paused: oneshot::Sender<()>, then: oneshot::Receiver<Then> },
+    Pause(Pause),
     Stop(oneshot::Sender<()>),
 }
 
@@ -122,19 +122,12 @@ impl Stacks {
 
     /// Lets the watch rest; a look that runs is given up. `None`: it has ended.
     pub(crate) async fn pause(&self) -> Option<Paused> {
-        let (paused, rests) = oneshot::channel();
-        let (pause, then) = Paused::begin();
-        self.messages.send(Message::Pause { paused, then }).await.ok()?;
-        rests.await.ok()?;
-        Some(pause)
+        rest::pause(&self.messages, Message::Pause).await
     }
 
     /// Ends the watch; a look that runs is given up.
     pub(crate) async fn stop(&self) {
-        let (done, stopped) = oneshot::channel();
-        if self.messages.send(Message::Stop(done)).await.is_ok() {
-            let _ = stopped.await;
-        }
+        rest::stop(&self.messages, Message::Stop).await;
     }
 }
 
@@ -160,9 +153,8 @@ impl Watcher {
                 }
             };
             match message {
-                Some(Message::Pause { paused, then }) => {
-                    let _ = paused.send(());
-                    if then.await == Ok(Then::HandedOver) {
+                Some(Message::Pause(pause)) => {
+                    if pause.rest().await == Then::HandedOver {
                         // The next one watches. Whoever ends this one finds nobody, which is as good.
                         return;
                     }
