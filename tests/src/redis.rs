@@ -144,8 +144,12 @@ impl Redis {
 
     /// Sends a command and gives its answer as text; an error's answer begins with `-`.
     pub async fn command(&self, words: &[&str]) -> String {
-        let mut client = Resp::connect(self.address).await.unwrap();
-        client.send(words).await.unwrap()
+        self.asked(words).await.unwrap()
+    }
+
+    /// [`Redis::command`] to a store that may hang up meanwhile: it does so to everybody when its role changes.
+    pub async fn asked(&self, words: &[&str]) -> io::Result<String> {
+        Resp::connect(self.address).await?.send(words).await
     }
 
     /// Sends a command that must succeed.

@@ -1,7 +1,5 @@
 //! The start: with its sources, without them, and with a memory that is damaged.
 
-use std::time::Duration;
-
 use serde_json::json;
 use tidegate_e2e::{Redis, Tidegate, get, until};
 
@@ -84,11 +82,9 @@ async fn who_requires_its_store_does_not_start_without_it() {
         "[admin]\nlisten = \"127.0.0.1:0\"\n[listener.public]\naddress = \"127.0.0.1:0\"\n[flags]\nrequire_store = true\n{services}"
     );
     std::fs::write(dir.path().join("tidegate.toml"), file).unwrap();
-    let begun = std::time::Instant::now();
     let path = dir.path().to_owned();
     let run = move || tidegate_e2e::tidegate::run(&path, &["serve", "-c", "tidegate.toml"]);
     let (code, _, text) = tokio::task::spawn_blocking(run).await.unwrap();
     assert_eq!(code, 1);
     assert!(text.contains("require_store") && text.contains("main"), "{text}");
-    assert!(begun.elapsed() < Duration::from_secs(10));
 }
