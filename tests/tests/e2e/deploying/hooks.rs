@@ -171,7 +171,7 @@ async fn a_command_that_is_not_there_or_fails_says_so_in_the_history() {
 async fn a_command_that_outlives_the_proxy_is_ended_by_the_next_one_before_anything_else_is_run() {
     // It hangs the first time, and says when a second one runs beside it.
     let slow = "#!/bin/sh\ncd \"$(dirname \"$0\")\"\nif [ -e first ]; then\n\
-                kill -0 \"$(cat first)\" 2>/dev/null && grep -qv '^Z' \"/proc/$(cat first)/stat\" && echo beside\n\
+                grep -q ') [^ZX] ' \"/proc/$(cat first)/stat\" 2>/dev/null && echo beside\n\
                 echo again; exit 0\nfi\necho $$ > first.next; mv first.next first\nsh \"$0.child\"\n";
     let mut yard = Yard::new(&[("slow", slow), ("slow.child", "sleep 300\n")]).await;
     let config = yard.proxy.read_config().replace("]\ntimeout = \"3s\"", "]\ntimeout = \"60s\"\nidempotent = true");
@@ -180,7 +180,12 @@ async fn a_command_that_outlives_the_proxy_is_ended_by_the_next_one_before_anyth
     let steps = json!([{ "set": 10 }, { "hook": "slow" }, { "set": 100 }]);
     let id = yard.proxy.deploy(document("custom", json!({ "to": "green", "step": steps }))).await;
     let first = yard.dir.path().join("first");
-    until("the command runs", || async { (first.exists() && yard.left().len() >= 2).then_some(()) }).await;
+    let journal = yard.proxy.dir().join("state/deployments.jsonl");
+    until("the command runs, and its process is written down", || async {
+        let process = format!("\"group\":{},", fs::read_to_string(&first).ok()?.trim());
+        (yard.left().len() >= 2 && fs::read_to_string(&journal).unwrap().contains(&process)).then_some(())
+    })
+    .await;
     yard.proxy.kill_and_restart().await;
     yard.proxy.reaches(&id, "succeeded").await;
     let happened = yard.proxy.happened(&id).await;

@@ -41,8 +41,10 @@ async fn commands(stage: &Stage, store: &Redis) -> BTreeMap<String, u64> {
     let line = |line: &str| {
         let (name, numbers) = line.trim().strip_prefix("cmdstat_")?.split_once(':')?;
         let micros = numbers.split(',').find_map(|part| part.strip_prefix("usec=")?.parse().ok())?;
-        // What this test itself asks.
-        (!name.starts_with("config") && name != "info").then(|| (name.to_owned(), micros))
+        // What this test itself asks, and what a connection that was made anew begins with: the store answers nobody
+        // while it makes a million keys.
+        let other = ["config", "info", "hello", "client", "auth", "select"].iter().any(|other| name.starts_with(other));
+        (!other).then(|| (name.to_owned(), micros))
     };
     let found: BTreeMap<_, _> = text.lines().filter_map(line).collect();
     assert!(found.contains_key("exec"), "{text}");
