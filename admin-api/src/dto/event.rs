@@ -93,6 +93,24 @@ pub enum EventKind {
         /// Why.
         reason: String,
     },
+    /// A target can be used again, or for the first time since the start.
+    #[serde(rename = "target.healthy")]
+    TargetHealthy {
+        /// The service.
+        service: String,
+        /// The target.
+        target: String,
+    },
+    /// No endpoint of a target can be used any more.
+    #[serde(rename = "target.unhealthy")]
+    TargetUnhealthy {
+        /// The service.
+        service: String,
+        /// The target.
+        target: String,
+        /// Why.
+        reason: String,
+    },
     /// A target was added or its endpoints changed.
     #[serde(rename = "target.changed")]
     TargetChanged {
@@ -310,6 +328,8 @@ impl EventKind {
             Self::FailingBack { .. } => "traffic.failback",
             Self::Restored { .. } => "traffic.restored",
             Self::HealthChanged { .. } => "endpoint.health",
+            Self::TargetHealthy { .. } => "target.healthy",
+            Self::TargetUnhealthy { .. } => "target.unhealthy",
             Self::TargetChanged { .. } => "target.changed",
             Self::TargetRemoved { .. } => "target.removed",
             Self::TargetDrained { .. } => "target.drained",
@@ -368,6 +388,14 @@ impl From<&Event> for EventKind {
                 endpoint: endpoint.to_string(),
                 from: (*from).into(),
                 to: (*to).into(),
+                reason: reason.clone(),
+            },
+            Event::TargetHealthy { service, target } => {
+                Self::TargetHealthy { service: service.to_string(), target: target.to_string() }
+            }
+            Event::TargetUnhealthy { service, target, reason } => Self::TargetUnhealthy {
+                service: service.to_string(),
+                target: target.to_string(),
                 reason: reason.clone(),
             },
             Event::TargetChanged { service, target } => {

@@ -89,6 +89,24 @@ pub enum Event {
         /// Why, for people.
         reason: String,
     },
+    /// A target can be used again, or for the first time since the start.
+    #[serde(rename = "target.healthy")]
+    TargetHealthy {
+        /// Where.
+        service: ServiceId,
+        /// The target.
+        target: TargetId,
+    },
+    /// No endpoint of a target can be used any more.
+    #[serde(rename = "target.unhealthy")]
+    TargetUnhealthy {
+        /// Where.
+        service: ServiceId,
+        /// The target.
+        target: TargetId,
+        /// Why, for people.
+        reason: String,
+    },
     /// A target was added or its endpoints changed.
     #[serde(rename = "target.changed")]
     TargetChanged {
@@ -290,4 +308,11 @@ pub enum Event {
         /// Why.
         reason: String,
     },
+}
+
+impl Event {
+    /// Whether it was only seen: endpoints and targets do it by themselves, and nobody decided it.
+    pub fn is_seen(&self) -> bool {
+        matches!(self, Self::HealthChanged { .. } | Self::TargetHealthy { .. } | Self::TargetUnhealthy { .. })
+    }
 }

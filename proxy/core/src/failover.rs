@@ -223,7 +223,7 @@ fn failed_over(id: &ServiceId, overlay: &Overlay, reason: String) -> Event {
 }
 
 /// Says what was seen of a target that is down: `no endpoint of green is available: 10.0.0.1:80 is unhealthy`.
-fn why_down(service: &ServiceState, target: &TargetId) -> String {
+pub(crate) fn why_down(service: &ServiceState, target: &TargetId) -> String {
     /// Endpoints that a reason names; more would make the event unreadable and unbounded.
     const NAMED: usize = 3;
     if service.wanted.drained.contains(target) {

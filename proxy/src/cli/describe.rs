@@ -23,6 +23,10 @@ pub(crate) fn describe(event: &EventKind) -> (Ink, String) {
             let (from, to, ink) = (health(*from).0, health(*to).0, health(*to).1);
             (ink, format!("{service}: {target} {endpoint} is {to} (was {from}): {reason}"))
         }
+        E::TargetHealthy { service, target } => (Ink::Good, format!("{service}: target {target} is healthy")),
+        E::TargetUnhealthy { service, target, reason } => {
+            (Ink::Bad, format!("{service}: target {target} is unhealthy: {reason}"))
+        }
         E::TargetChanged { service, target } => (Ink::Plain, format!("{service}: target {target} set")),
         E::TargetRemoved { service, target } => (Ink::Plain, format!("{service}: target {target} removed")),
         E::TargetDrained { service, target } => (Ink::Plain, format!("{service}: target {target} drains")),

@@ -302,8 +302,7 @@ impl Running {
 
     /// The line of the audit log: what was done to services, not what was seen of endpoints.
     fn audit_entry(&self, actor: &Actor, next: &State, events: &[Event]) -> Option<AuditEntry> {
-        let events: Vec<_> =
-            events.iter().filter(|event| !matches!(event, Event::HealthChanged { .. })).cloned().collect();
+        let events: Vec<_> = events.iter().filter(|event| !event.is_seen()).cloned().collect();
         (!events.is_empty()).then(|| AuditEntry {
             at_unix_ms: self.parts.routing.now().unix_ms,
             actor: actor.0.clone(),

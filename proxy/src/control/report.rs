@@ -34,6 +34,10 @@ pub(crate) fn log(recorded: &Recorded) {
                 info!(%service, %target, %endpoint, generation, ?from, ?to, reason, "endpoint health changed");
             }
         },
+        Event::TargetHealthy { service, target } => info!(%service, %target, generation, "target can be used"),
+        Event::TargetUnhealthy { service, target, reason } => {
+            warn!(%service, %target, generation, reason, "target cannot be used");
+        }
         Event::TargetChanged { service, target } => info!(%service, %target, generation, actor, "target changed"),
         Event::TargetRemoved { service, target } => info!(%service, %target, generation, actor, "target removed"),
         Event::TargetDrained { service, target } => info!(%service, %target, generation, actor, "target drained"),

@@ -1,13 +1,17 @@
 //! What the process sees by itself: health, addresses of names, and that time passes.
 
-use std::{collections::BTreeMap, net::SocketAddr, time::Duration};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    net::SocketAddr,
+    time::Duration,
+};
 
-use tidegate_config::{EndpointAddress, ServiceId};
+use tidegate_config::{EndpointAddress, ServiceId, TargetId};
 
 use super::{Applied, Draft, HealthReport, flags};
 use crate::{
     event::Event,
-    failover,
+    failover::{self, Standing},
     state::{Moment, ServiceState, State},
 };
 
@@ -18,15 +22,35 @@ const DRAIN_SHOWN: Duration = Duration::from_secs(5);
 pub(super) fn health(state: &State, reports: &[HealthReport], now: Moment) -> Applied {
     let mut edited: BTreeMap<ServiceId, ServiceState> = BTreeMap::new();
     let mut events = Vec::new();
+    let mut targets = BTreeSet::new();
     for report in reports {
         let Some(old) = state.services.get(&report.service) else { continue };
+        targets.insert((&report.service, &report.target));
         let service = edited.entry(report.service.clone()).or_insert_with(|| ServiceState::clone(old));
         events.extend(note(service, report));
+    }
+    for (id, target) in targets {
+        let (before, after) = (state.services.get(id), edited.get(id));
+        events.extend(before.zip(after).and_then(|(before, after)| turned(id, target, before, after)));
     }
     for (id, service) in &mut edited {
         events.extend(follow_health(id, service, now));
     }
     Draft { edited, events, ..Draft::default() }.finish(state)
+}
+
+/// Says whether a target as a whole became usable, or unusable.
+fn turned(id: &ServiceId, target: &TargetId, before: &ServiceState, after: &ServiceState) -> Option<Event> {
+    let (was, is) = (failover::standing(before, target), failover::standing(after, target));
+    let (service, target) = (id.clone(), target.clone());
+    if is.is_usable() && !was.is_usable() {
+        return Some(Event::TargetHealthy { service, target });
+    }
+    if is == Standing::Down && was != Standing::Down {
+        let reason = failover::why_down(after, &target);
+        return Some(Event::TargetUnhealthy { service, target, reason });
+    }
+    None
 }
 
 fn follow_health(id: &ServiceId, service: &mut ServiceState, now: Moment) -> Vec<Event> {
@@ -75,6 +99,11 @@ pub(super) fn resolved(state: &State, endpoint: &EndpointAddress, sockets: &[Soc
         }
         let mut service = ServiceState::clone(old);
         service.resolved.insert(endpoint.clone(), sockets.to_vec());
+        for (target, spec) in &old.wanted.targets {
+            if spec.endpoints.iter().any(|e| e.address == *endpoint) {
+                events.extend(turned(id, target, old, &service));
+            }
+        }
         events.extend(follow_health(id, &mut service, now));
         edited.insert(id.clone(), service);
     }

@@ -78,6 +78,8 @@ fn kinds(applied: &Applied) -> Vec<&'static str> {
         Event::FailingBack { .. } => "failback",
         Event::Restored { .. } => "restored",
         Event::HealthChanged { .. } => "health",
+        Event::TargetHealthy { .. } => "target healthy",
+        Event::TargetUnhealthy { .. } => "target unhealthy",
         Event::TargetChanged { .. } => "target",
         Event::TargetRemoved { .. } => "target removed",
         Event::TargetDrained { .. } => "drained",
@@ -490,4 +492,23 @@ fn a_reload_takes_new_values_of_flags() {
     assert_eq!(*world.state.flags.spec, config.flags);
     assert_eq!(world.state.generation, before.generation.next());
     assert!(Arc::ptr_eq(&before.services["web"], world.service()));
+}
+
+#[test]
+fn a_target_as_a_whole_is_told_when_its_last_endpoint_goes_and_when_one_is_back() {
+    let mut world = World::fresh([(web(), spec(FailbackMode::Manual))]);
+    let (one, two) = ("10.0.0.1:80", "10.0.0.2:80");
+    for (found, expected) in [
+        (&[("green", one, Health::Healthy)][..], &["health", "target healthy"][..]),
+        (&[("green", two, Health::Unhealthy)], &["health"]),
+        (&[("green", one, Health::Suspect)], &["health"]),
+        (&[("green", one, Health::Unhealthy)], &["health", "target unhealthy"]),
+        (&[("green", one, Health::Unhealthy)], &[]),
+        (&[("green", two, Health::Suspect)], &["health", "target healthy"]),
+        // Within one look, only what came of it counts.
+        (&[("green", two, Health::Unhealthy), ("green", two, Health::Healthy)], &["health", "health"]),
+        (&[("v3", "10.0.2.1:80", Health::Unhealthy)], &["health", "target unhealthy"]),
+    ] {
+        assert_eq!(kinds(&world.see(found)), expected, "{found:?}");
+    }
 }

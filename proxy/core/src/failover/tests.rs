@@ -25,9 +25,9 @@ fn blue(world: &mut World, health: Health) -> Applied {
     world.see(&[("blue", BLUE, health)])
 }
 
-/// Events that are not about endpoints.
+/// Events that are not about what was seen.
 fn moves(applied: &Applied) -> Vec<Event> {
-    applied.events.iter().filter(|event| !matches!(event, Event::HealthChanged { .. })).cloned().collect()
+    applied.events.iter().filter(|event| !event.is_seen()).cloned().collect()
 }
 
 fn tick(world: &mut World) -> Vec<Event> {
@@ -114,8 +114,15 @@ fn a_name_that_no_longer_resolves_is_down() {
     world.see(&[("green", "app.test:80", Health::Healthy)]);
     assert_eq!(standing(world.service(), &target("green")), Standing::Healthy);
     let events = world.apply(&resolve(&[])).events;
-    let [Event::FailedOver { reason, .. }] = events.as_slice() else { panic!("{events:?}") };
+    let [Event::TargetUnhealthy { reason: seen, .. }, Event::FailedOver { reason, .. }] = events.as_slice() else {
+        panic!("{events:?}")
+    };
     assert_eq!(reason, "no endpoint of green is available: app.test:80 does not resolve");
+    assert_eq!(seen, reason);
+    assert!(matches!(
+        world.apply(&resolve(&["10.0.0.1:80"])).events.as_slice(),
+        [Event::TargetHealthy { target: back, .. }] if *back == target("green")
+    ));
 }
 
 #[test]

@@ -38,7 +38,7 @@ fn told(applied: &Applied) -> Vec<String> {
         Event::FailoverHook { failure: Some(why), .. } => Some(format!("hook failed: {why}")),
         Event::FailedOver { to, cause, .. } => Some(format!("moved to {to} by {cause:?}")),
         Event::Restored { .. } => Some("restored".to_owned()),
-        Event::HealthChanged { .. } => None,
+        seen if seen.is_seen() => None,
         other => Some(format!("{other:?}")),
     });
     told.collect()
