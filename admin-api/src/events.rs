@@ -48,6 +48,11 @@ impl EventLog {
         Self { kept: Mutex::new(VecDeque::with_capacity(KEPT)), first_seq, newest: watch::Sender::new(first_seq) }
     }
 
+    /// The number after which the events of this process begin.
+    pub fn beginning(&self) -> u64 {
+        self.first_seq
+    }
+
     /// Appends an event and wakes the followers.
     pub fn push(&self, at_unix_ms: u64, generation: Generation, actor: &str, event: Event) -> Recorded {
         let mut kept = self.kept.lock().unwrap_or_else(std::sync::PoisonError::into_inner);

@@ -1,8 +1,12 @@
-//! Tells event sinks what deployments do: at least once, each in the order of the events, also after a restart.
+//! Tells event sinks what deployments and the rest of the proxy do: each in the order of the events, also after a restart.
 //!
-//! Each sink has its own thread, its own file of what it is still to be told, and its own pace, so that one that is dead
-//! holds up nobody: not the engine, which only hands events over, and not the others. What it cannot take for too long
-//! is dropped, the oldest first, and counted. Dropping the sinks ends their threads, when everything is written down.
+//! Each sink has its own thread, its own files of what it is still to be told, and its own pace, so that one that is dead
+//! holds up nobody: not the engine, which only hands events over, not who writes the event log, which a sink's thread
+//! reads by itself, and not the others. What it cannot take for too long is dropped, the oldest first, and counted.
+//! Dropping the sinks ends their threads, when everything is written down.
+//!
+//! What deployments do is told at least once: after a restart it is told from their history. What else happens is
+//! remembered only from the moment that it is in a sink's file.
 
 use std::{
     future::pending,
@@ -18,6 +22,7 @@ use std::{
 };
 
 use http::Uri;
+use tidegate_admin::EventLog;
 use tidegate_config::{Config, Events, HookUse, SinkId, SinkSpec, SinkTarget};
 use tidegate_core::deploy::cloudevent::{CloudEvent, Naming};
 use tokio::{
@@ -29,12 +34,16 @@ use tokio::{
 };
 
 use self::{
+    boxes::{Boxes, Lane, older},
     deliver::{Failure, Way},
-    outbox::{Outbox, Waiting},
+    follow::Follower,
+    outbox::Waiting,
 };
 use crate::observe::families::Family;
 
+mod boxes;
 mod deliver;
+mod follow;
 mod outbox;
 
 /// Batches of events that may wait for a sink's thread to write them down: it waits for nothing but the disk.
@@ -88,23 +97,26 @@ struct Counts {
     failures: AtomicU64,
     dropped: AtomicU64,
     refused: AtomicU64,
+    missed: AtomicU64,
     waiting: AtomicU64,
 }
 
 impl Sinks {
-    /// Starts a thread for each sink; their files are in `state_dir`.
-    pub(crate) fn start(config: &Config, state_dir: &Path, lost: &Lost) -> std::io::Result<Self> {
-        Self::start_with(config, state_dir, lost, BACKOFF)
+    /// Starts a thread for each sink, which reads the event log and has its files in `state_dir`.
+    pub(crate) fn start(config: &Config, state_dir: &Path, log: &Arc<EventLog>, lost: &Lost) -> std::io::Result<Self> {
+        Self::start_with(config, state_dir, log, lost, BACKOFF)
     }
 
     fn start_with(
         config: &Config,
         state_dir: &Path,
+        log: &Arc<EventLog>,
         lost: &Lost,
         backoff: (Duration, Duration),
     ) -> std::io::Result<Self> {
         let dir = state_dir.join("events");
         let Events { prefix, node, sinks } = &config.events;
+        let naming = Naming { prefix: prefix.clone(), node: node.clone() };
         let start = |spec: &SinkSpec| {
             let (queue, news) = mpsc::channel(QUEUE);
             let counts = Arc::<Counts>::default();
@@ -121,11 +133,13 @@ impl Sinks {
                 counts: Arc::clone(&counts),
                 lost: Arc::clone(lost),
             };
-            let thread = thread::Builder::new().name(format!("sink-{name}")).spawn(move || worker.run(news))?;
+            let follower = Follower::new(Arc::clone(log), naming.clone());
+            let thread =
+                thread::Builder::new().name(format!("sink-{name}")).spawn(move || worker.run(news, follower))?;
             Ok(Sink { types: spec.types.clone(), queue, counted: Counted { name, counts }, thread })
         };
-        let naming = Naming { prefix: prefix.clone(), node: node.clone() };
-        Ok(Self { sinks: sinks.iter().map(start).collect::<std::io::Result<_>>()?, naming })
+        let sinks = sinks.iter().map(start).collect::<std::io::Result<_>>()?;
+        Ok(Self { sinks, naming })
     }
 
     /// How events are named.
@@ -138,13 +152,13 @@ impl Sinks {
         self.sinks.is_empty()
     }
 
-    /// Tells events to all sinks that want them. Never waits.
+    /// Tells events of deployments to all sinks that want them. Never waits.
     pub(crate) fn tell(&self, events: Vec<CloudEvent>) {
         let events: Arc<[CloudEvent]> = events.into();
         self.pass_on(&events, News::Fresh);
     }
 
-    /// Tells those events of before a restart that its end kept from a sink. Never waits.
+    /// Tells those events of deployments before a restart that its end kept from a sink. Never waits.
     pub(crate) fn recall(&self, events: Vec<CloudEvent>) {
         let events: Arc<[CloudEvent]> = events.into();
         self.pass_on(&events, News::Recalled);
@@ -193,6 +207,7 @@ fn families(all: &[Counted]) -> Vec<Family> {
         events.add_count(&[name, ("result", "told")], counts.told.load(Relaxed));
         events.add_count(&[name, ("result", "dropped")], counts.dropped.load(Relaxed));
         events.add_count(&[name, ("result", "refused")], counts.refused.load(Relaxed));
+        events.add_count(&[name, ("result", "missed")], counts.missed.load(Relaxed));
         failures.add_count(&[name], counts.failures.load(Relaxed));
         waiting.add_count(&[name], counts.waiting.load(Relaxed));
     }
@@ -239,53 +254,53 @@ struct Worker {
 }
 
 impl Worker {
-    fn run(self, news: mpsc::Receiver<News>) {
+    fn run(self, news: mpsc::Receiver<News>, follower: Follower) {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
-        let told = runtime.and_then(|runtime| runtime.block_on(self.tell(news)));
+        let told = runtime.and_then(|runtime| runtime.block_on(self.tell(news, follower)));
         if let Err(error) = told {
             let dir = self.dir.display();
             tracing::error!(sink = %self.name, %error, %dir, "events of this sink are lost: make the directory usable and restart");
         }
     }
 
-    async fn tell(&self, news: mpsc::Receiver<News>) -> std::io::Result<()> {
-        let outbox = loop {
+    async fn tell(&self, news: mpsc::Receiver<News>, follower: Follower) -> std::io::Result<()> {
+        let boxes = loop {
             // The process whose place this one takes ends soon, and must not write any more then.
-            match Outbox::open(&self.dir, self.name.as_str()) {
+            match Boxes::open(&self.dir, self.name.as_str()) {
                 Err(error) if error.kind() == ErrorKind::WouldBlock && !(news.is_closed() && news.is_empty()) => {
                     sleep(LOCK_AGAIN).await;
                 }
                 other => break other?,
             }
         };
-        Telling::new(self, outbox).run(news).await;
+        Telling::new(self, boxes).run(news, follower).await;
         Ok(())
     }
 }
 
 /// An attempt to tell a sink what waits longest; `None`: that could not be read.
-type Attempt<'a> = Pin<Box<dyn Future<Output = (Option<Waiting>, Result<(), Failure>)> + 'a>>;
+type Attempt<'a> = Pin<Box<dyn Future<Output = (Option<(Lane, Waiting)>, Result<(), Failure>)> + 'a>>;
 
 /// A sink that is being told.
 struct Telling<'a> {
     worker: &'a Worker,
-    outbox: Outbox,
+    boxes: Boxes,
     /// Failures in a row.
     failed: u32,
     /// Not before this time, after a failure.
     next: Instant,
     /// Ends a command that is being told something.
     kill: watch::Sender<bool>,
-    /// Of the dropped events, so many were spoken of, and when that was.
+    /// Of the lost events, so many were spoken of, and when that was.
     spoken_of: u64,
     spoken: Option<Instant>,
 }
 
 impl<'a> Telling<'a> {
-    fn new(worker: &'a Worker, outbox: Outbox) -> Self {
+    fn new(worker: &'a Worker, boxes: Boxes) -> Self {
         Self {
             worker,
-            outbox,
+            boxes,
             failed: 0,
             next: Instant::now(),
             kill: watch::channel(false).0,
@@ -295,10 +310,10 @@ impl<'a> Telling<'a> {
     }
 
     /// Writes events down as they come, and tells them as the sink takes them, until nobody has events any more.
-    async fn run(mut self, mut news: mpsc::Receiver<News>) {
+    async fn run(mut self, mut news: mpsc::Receiver<News>, mut follower: Follower) {
         let mut attempt: Option<Attempt<'a>> = None;
         loop {
-            self.worker.counts.waiting.store(self.outbox.waiting(), Relaxed);
+            self.worker.counts.waiting.store(self.boxes.waiting(), Relaxed);
             let speak_at = self.speak_of_losses();
             if attempt.is_none() {
                 attempt = self.attempt();
@@ -317,19 +332,23 @@ impl<'a> Telling<'a> {
             };
             tokio::select! {
                 batch = news.recv() => match batch {
-                    Some(News::Fresh(batch)) => self.write_down(&batch.iter().collect::<Vec<_>>()),
+                    Some(News::Fresh(batch)) => self.write_down(Lane::Deployments, &batch.iter().collect::<Vec<_>>()),
                     Some(News::Recalled(batch)) => {
-                        let lacking = batch.iter().filter(|event| self.outbox.lacks(event));
-                        self.write_down(&lacking.collect::<Vec<_>>());
+                        let lacking = batch.iter().filter(|event| self.boxes.lacks(event));
+                        self.write_down(Lane::Deployments, &lacking.collect::<Vec<_>>());
                     }
                     None => break,
                 },
+                () = follower.news() => self.read(&mut follower),
                 (event, told) = telling => {
                     attempt = None;
                     self.settle(event.as_ref(), told);
                 }
                 () = speaking => {}
             }
+        }
+        while !follower.is_done() {
+            self.read(&mut follower);
         }
         if let (Some(attempt), Way::Command(_), true) = (attempt, &self.worker.way, Instant::now() >= self.next) {
             // A process must not be left to itself.
@@ -340,21 +359,28 @@ impl<'a> Telling<'a> {
         }
     }
 
-    fn write_down(&mut self, batch: &[&CloudEvent]) {
+    /// Writes down what else the proxy did.
+    fn read(&mut self, follower: &mut Follower) {
+        let (events, missed) = follower.read();
+        self.worker.counts.missed.fetch_add(missed, Relaxed);
+        self.write_down(Lane::Proxy, &events.iter().collect::<Vec<_>>());
+    }
+
+    fn write_down(&mut self, lane: Lane, batch: &[&CloudEvent]) {
         let worker = self.worker;
         let wanted = batch.iter().filter(|event| wants(&worker.types, &worker.prefix, event));
         let wanted: Vec<&CloudEvent> = wanted.copied().collect();
         if wanted.is_empty() {
             return;
         }
-        if let Err(error) = self.outbox.push(&wanted) {
+        if let Err(error) = self.boxes.push(lane, &wanted) {
             worker.counts.dropped.fetch_add(wanted.len() as u64, Relaxed);
             tracing::error!(sink = %worker.name, %error, "events cannot be written down for this sink, and are lost");
         }
-        while self.outbox.waiting() > worker.backlog {
+        while self.boxes.waiting_in(lane) > worker.backlog {
             worker.counts.dropped.fetch_add(1, Relaxed);
-            if let Some(oldest) = self.first() {
-                self.pass(&oldest);
+            if let Some(oldest) = self.first_in(lane) {
+                self.pass(lane, &oldest);
             } else {
                 return;
             }
@@ -362,15 +388,19 @@ impl<'a> Telling<'a> {
     }
 
     /// What waits longest and can be read.
-    fn first(&mut self) -> Option<Waiting> {
+    fn first(&mut self) -> Option<(Lane, Waiting)> {
+        older(self.first_in(Lane::Deployments), self.first_in(Lane::Proxy))
+    }
+
+    fn first_in(&mut self, lane: Lane) -> Option<Waiting> {
         loop {
-            match self.outbox.first() {
+            match self.boxes.first_in(lane) {
                 Ok(None) => return None,
                 Ok(Some(Ok(event))) => return Some(event),
                 Ok(Some(Err(unreadable))) => {
                     self.worker.counts.dropped.fetch_add(1, Relaxed);
                     tracing::error!(sink = %self.worker.name, "a line of this sink's file is damaged, and passed over");
-                    let _ = self.outbox.pass_unreadable(&unreadable);
+                    let _ = self.boxes.pass_unreadable(lane, &unreadable);
                 }
                 Err(error) => {
                     tracing::error!(sink = %self.worker.name, %error, "this sink's file cannot be read");
@@ -381,17 +411,17 @@ impl<'a> Telling<'a> {
     }
 
     fn attempt(&mut self) -> Option<Attempt<'a>> {
-        if self.outbox.waiting() == 0 {
+        if self.boxes.waiting() == 0 {
             return None;
         }
         let (worker, next, event, kill) = (self.worker, self.next, self.first(), self.kill.subscribe());
-        if event.is_none() && self.outbox.waiting() == 0 {
+        if event.is_none() && self.boxes.waiting() == 0 {
             return None;
         }
         Some(Box::pin(async move {
             sleep_until(next).await;
             let told = match &event {
-                Some(event) => worker.way.tell(&event.json, worker.timeout, kill).await,
+                Some((_, event)) => worker.way.tell(&event.json, worker.timeout, kill).await,
                 None => Err(Failure::Later("its own file cannot be read".into())),
             };
             (event, told)
@@ -399,13 +429,13 @@ impl<'a> Telling<'a> {
     }
 
     /// Draws the consequences of an attempt.
-    fn settle(&mut self, event: Option<&Waiting>, told: Result<(), Failure>) {
+    fn settle(&mut self, event: Option<&(Lane, Waiting)>, told: Result<(), Failure>) {
         let (counts, sink) = (&self.worker.counts, self.worker.name.as_str());
         match told {
             Ok(()) => {
                 counts.told.fetch_add(1, Relaxed);
                 if self.failed > 0 {
-                    tracing::info!(sink, waiting = self.outbox.waiting(), "event sink takes events again");
+                    tracing::info!(sink, waiting = self.boxes.waiting(), "event sink takes events again");
                 }
             }
             Err(Failure::Refused(reason)) => {
@@ -424,21 +454,22 @@ impl<'a> Telling<'a> {
         }
         self.failed = 0;
         self.next = Instant::now();
-        if let Some(event) = event {
-            self.pass(event);
+        if let Some((lane, event)) = event {
+            self.pass(*lane, event);
         }
     }
 
-    fn pass(&mut self, event: &Waiting) {
-        if let Err(error) = self.outbox.pass(event) {
+    fn pass(&mut self, lane: Lane, event: &Waiting) {
+        if let Err(error) = self.boxes.pass(lane, event) {
             tracing::warn!(sink = %self.worker.name, %error, "what a sink was told cannot be noted: a restart tells it again");
         }
     }
 
     /// Says that events were lost, now and then. Gives back when there is more to say.
     fn speak_of_losses(&mut self) -> Option<Instant> {
-        let dropped = self.worker.counts.dropped.load(Relaxed);
-        let news = dropped.saturating_sub(self.spoken_of);
+        let counts = &self.worker.counts;
+        let lost = counts.dropped.load(Relaxed) + counts.missed.load(Relaxed);
+        let news = lost.saturating_sub(self.spoken_of);
         if news == 0 {
             return None;
         }
@@ -447,7 +478,7 @@ impl<'a> Telling<'a> {
             return at;
         }
         (self.worker.lost)(&self.worker.name, news);
-        (self.spoken_of, self.spoken) = (dropped, Some(Instant::now()));
+        (self.spoken_of, self.spoken) = (lost, Some(Instant::now()));
         None
     }
 }

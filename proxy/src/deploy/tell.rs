@@ -20,7 +20,7 @@ pub(crate) struct Teller {
     /// Which generation it happens in.
     pub(crate) routing: Arc<Routing>,
     /// Who else is told.
-    pub(crate) sinks: Sinks,
+    pub(crate) sinks: Arc<Sinks>,
 }
 
 impl Teller {

@@ -63,6 +63,7 @@ pub(super) struct ControlSide {
     pub(super) failovers: FailoverHooks,
     pub(super) stacks: Stacks,
     pub(super) stats: Arc<ControlStats>,
+    pub(super) sinks: Arc<Sinks>,
     pub(super) audit_thread: AuditThread,
     /// That the state directory is ours, if there is one.
     pub(super) lock: Option<File>,
@@ -113,10 +114,10 @@ impl ControlSide {
         let state_dir = path.is_some().then(|| config.server.state_dir.clone());
         let reloader = Arc::new(Reloader::new(path, Arc::clone(&config), common.around(credentials)));
         let sinks = common.sinks(&config).map_err(ServeError::system("start the event sinks"))?;
-        let told = sinks.families();
+        let (told, sinks) = (sinks.families(), Arc::new(sinks));
         let entrances = Entrances::new(&config, plane.addresses());
         let (orders, shell) = common
-            .deployments(deployments, &reloader, &shared, entrances, sinks)
+            .deployments(deployments, &reloader, &shared, entrances, Arc::clone(&sinks))
             .map_err(ServeError::system("start the thread of deployments"))?;
         let failovers = FailoverHooks::start(common.failovers(&orders), first, state_dir.as_deref());
         let watched = Arc::<WatchStats>::default();
@@ -139,6 +140,7 @@ impl ControlSide {
             failovers,
             stacks,
             stats: Arc::clone(&stats),
+            sinks,
             audit_thread,
             lock,
         };
@@ -193,13 +195,13 @@ impl Common {
 
     /// Starts who tells the event sinks.
     fn sinks(&self, config: &Config) -> io::Result<Sinks> {
-        let (events, routing) = (Arc::clone(&self.events), Arc::clone(&self.routing));
+        let (log, routing) = (Arc::clone(&self.events), Arc::clone(&self.routing));
         let lost: Lost = Arc::new(move |sink, count| {
             let (at, generation) = (routing.now().unix_ms, routing.load().generation);
             let event = Event::SinkLost { sink: sink.clone(), count };
-            report::log(&events.push(at, generation, "sinks", event));
+            report::log(&log.push(at, generation, "sinks", event));
         });
-        Sinks::start(config, &config.server.state_dir, &lost)
+        Sinks::start(config, &config.server.state_dir, &self.events, &lost)
     }
 
     /// Starts the deployment engine, which first goes on with what an earlier process left.
@@ -209,7 +211,7 @@ impl Common {
         reloader: &Arc<Reloader>,
         shared: &Shared,
         entrances: Entrances,
-        sinks: Sinks,
+        sinks: Arc<Sinks>,
     ) -> io::Result<(Orders, JoinHandle<()>)> {
         let KeptDeployments { journal, keys, evidence, desk, messages } = kept;
         let Self { control, routing, events, audit, stats } = self.clone();

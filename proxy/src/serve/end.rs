@@ -42,6 +42,8 @@ impl End {
             if side.controller.join().is_err() {
                 tracing::error!("the control thread panicked");
             }
+            // Nobody has news for them any more: they write down what there is, and end.
+            drop(side.sinks);
             side.audit_thread.join();
         });
         let _ = ended.await;

@@ -17,4 +17,5 @@ mod service_paths;
 mod splitting;
 mod stacks;
 mod switching;
+mod telling;
 mod upgrading;

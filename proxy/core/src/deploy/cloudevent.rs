@@ -1,5 +1,5 @@
-//! A deployment's history as CloudEvents 1.0, shaped as Keptn's sequences are: a delivery of tasks, each triggered,
-//! started and finished.
+//! CloudEvents 1.0, and a deployment's history as such, shaped as Keptn's sequences are: a delivery of tasks, each
+//! triggered, started and finished.
 //!
 //! The same entry always gives the same events with the same ids, so that whoever gets them twice knows it.
 
@@ -23,6 +23,18 @@ pub struct Naming {
     pub node: String,
 }
 
+impl Naming {
+    /// The type of an event of this name.
+    pub fn kind(&self, name: &str) -> String {
+        format!("{}.{name}", self.prefix)
+    }
+
+    /// Who tells it.
+    pub fn source(&self) -> String {
+        format!("/tidegate/{}", self.node)
+    }
+}
+
 /// An event as it goes out.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct CloudEvent {
@@ -36,13 +48,15 @@ pub struct CloudEvent {
     #[serde(rename = "type")]
     pub kind: String,
     /// What it is about.
-    pub subject: String,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub subject: Option<String>,
     /// When, RFC 3339.
     pub time: String,
     /// Always JSON.
     pub datacontenttype: String,
-    /// The delivery that it belongs to.
-    pub shkeptncontext: String,
+    /// The deployment that it belongs to.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub shkeptncontext: Option<String>,
     /// The event that asked for this one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub triggeredid: Option<String>,
@@ -206,12 +220,12 @@ impl Teller<'_> {
         CloudEvent {
             specversion: "1.0".into(),
             id: format!("{}.{}.{name}", self.d.id, self.entry.seq),
-            source: format!("/tidegate/{}", self.naming.node),
-            kind: format!("{}.{name}", self.naming.prefix),
-            subject: services.join(","),
+            source: self.naming.source(),
+            kind: self.naming.kind(name),
+            subject: Some(services.join(",")),
             time: rfc3339(self.entry.at_unix_ms),
             datacontenttype: "application/json".into(),
-            shkeptncontext: self.d.id.to_string(),
+            shkeptncontext: Some(self.d.id.to_string()),
             triggeredid: triggered,
             data,
         }

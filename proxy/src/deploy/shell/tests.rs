@@ -183,11 +183,12 @@ impl Rig {
         };
         let (audit, thread) = Audit::in_memory().unwrap();
         let lost: crate::deploy::sinks::Lost = Arc::new(|_, _| {});
+        let events = Arc::new(EventLog::new(0));
         let teller = Teller {
-            events: Arc::new(EventLog::new(0)),
+            events: Arc::clone(&events),
             audit: Arc::new(audit),
             routing: Arc::clone(&routing),
-            sinks: Sinks::start(&config, dir, &lost).unwrap(),
+            sinks: Arc::new(Sinks::start(&config, dir, &events, &lost).unwrap()),
         };
         let (stats, later) = (Arc::<ControlStats>::default(), Arc::<Mutex<Duration>>::default());
         let (config, clock, ahead) = (Arc::new(config), Arc::clone(&routing), Arc::clone(&later));

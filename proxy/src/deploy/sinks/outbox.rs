@@ -35,7 +35,8 @@ struct Line<E> {
 #[derive(Deserialize)]
 struct Name {
     id: String,
-    shkeptncontext: String,
+    #[serde(default)]
+    shkeptncontext: Option<String>,
 }
 
 /// How far a sink has heard: of each deployment, the number of the last entry, and its events.
@@ -43,7 +44,8 @@ struct Name {
 struct Heard(BTreeMap<String, (u64, BTreeSet<String>)>);
 
 impl Heard {
-    fn note(&mut self, id: &str, deployment: &str) {
+    fn note(&mut self, id: &str, deployment: Option<&str>) {
+        let Some(deployment) = deployment else { return };
         let Some(seq) = entry_of(id, deployment) else { return };
         let (last, events) = self.0.entry(deployment.to_owned()).or_default();
         if seq > *last {
@@ -62,7 +64,7 @@ impl Heard {
     /// Whether the sink never heard an event that it should have. Events come in their order, so of a deployment that is
     /// older than the last one, and unknown, everything was told long ago.
     fn lacks(&self, event: &CloudEvent) -> bool {
-        let deployment = &event.shkeptncontext;
+        let Some(deployment) = &event.shkeptncontext else { return false };
         let Some(seq) = entry_of(&event.id, deployment) else { return false };
         match (self.0.get(deployment), self.0.last_key_value()) {
             (Some((last, events)), _) => seq > *last || seq == *last && !events.contains(&event.id),
@@ -158,7 +160,7 @@ impl Outbox {
             match serde_json::from_slice::<Line<&RawValue>>(&line) {
                 Ok(Line { seq, event }) => {
                     if let Ok(Name { id, shkeptncontext }) = serde_json::from_str(event.get()) {
-                        self.heard.note(&id, &shkeptncontext);
+                        self.heard.note(&id, shkeptncontext.as_deref());
                     }
                     self.next_seq = self.next_seq.max(seq + 1);
                     if seq > told {
@@ -194,7 +196,7 @@ impl Outbox {
             return Err(error);
         }
         for event in events {
-            self.heard.note(&event.id, &event.shkeptncontext);
+            self.heard.note(&event.id, event.shkeptncontext.as_deref());
         }
         let count = events.len() as u64;
         self.len += text.len() as u64;
@@ -353,7 +355,7 @@ mod tests {
 
     fn entry(deployment: &str, seq: u64, name: &str) -> CloudEvent {
         let mut event = event(&format!("{deployment}.{seq}.{name}"));
-        event.shkeptncontext = deployment.to_owned();
+        event.shkeptncontext = Some(deployment.to_owned());
         event
     }
 

@@ -9,6 +9,7 @@ use std::{
 };
 
 use serde_json::{Value, json};
+use tidegate_core::{Event, Generation};
 
 use super::*;
 
@@ -20,10 +21,10 @@ pub(super) fn event(id: &str) -> CloudEvent {
         id: id.into(),
         source: "/tidegate/test".into(),
         kind: "dev.tidegate.deployment.finished".into(),
-        subject: "web".into(),
+        subject: Some("web".into()),
         time: "2026-01-01T00:00:00.000Z".into(),
         datacontenttype: "application/json".into(),
-        shkeptncontext: "dep-1".into(),
+        shkeptncontext: Some("dep-1".into()),
         triggeredid: None,
         data: json!({"text": "ä \"x\"\n"}),
     }
@@ -108,12 +109,13 @@ impl Server {
 
 struct Bench {
     dir: tempfile::TempDir,
+    log: Arc<EventLog>,
     lost: Arc<Seen<(String, u64)>>,
 }
 
 impl Bench {
     fn new() -> Self {
-        Self { dir: tempfile::tempdir().unwrap(), lost: Arc::default() }
+        Self { dir: tempfile::tempdir().unwrap(), log: Arc::new(EventLog::new(1_000)), lost: Arc::default() }
     }
 
     fn path(&self, name: &str) -> String {
@@ -125,7 +127,7 @@ impl Bench {
         let config = tidegate_config::parse(&text).unwrap_or_else(|problems| panic!("{problems}"));
         let seen = Arc::clone(&self.lost);
         let lost: Lost = Arc::new(move |sink: &SinkId, count| seen.add((sink.to_string(), count)));
-        Sinks::start_with(&config, self.dir.path(), &lost, SOON).unwrap()
+        Sinks::start_with(&config, self.dir.path(), &self.log, &lost, SOON).unwrap()
     }
 
     fn lines(&self, name: &str) -> Vec<String> {
@@ -307,4 +309,64 @@ fn two_processes_never_tell_a_sink_at_the_same_time() {
     // What the first began was ended with it, and was not told: the second tells it again.
     assert_eq!(bench.wait_for_lines("out", 2), ["1", "2"]);
     drop(second);
+}
+
+/// Something that is no deployment's.
+fn flag_changed(log: &EventLog, to: &str) {
+    let event = Event::FlagChanged {
+        flag: "RECENT".parse().unwrap(),
+        from: None,
+        to: Some(to.into()),
+        source: "memory".into(),
+        reason: "it was set".into(),
+    };
+    log.push(1_800_000_000_000, Generation(1), "ci", event);
+}
+
+#[test]
+fn what_else_the_proxy_does_is_told_and_waits_over_a_restart_with_the_same_id() {
+    let bench = Bench::new();
+    let nobody = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+    flag_changed(&bench.log, "before the sinks");
+    let sinks = bench.start(&url(nobody));
+    sinks.tell(events(&["dep"]));
+    flag_changed(&bench.log, "last");
+    // The end of a process takes nothing along that happened before it.
+    drop(sinks);
+    let bench = Bench { log: Arc::new(EventLog::new(2_000)), ..bench };
+    let server = Server::start(&[]);
+    let sinks = bench.start(&url(server.address));
+    flag_changed(&bench.log, "after");
+    assert_eq!(server.ids(4), ["dep", "1001", "1002", "2001"]);
+    let post = server.seen.wait_for(2)[1].clone();
+    assert_eq!(post.event["type"], "dev.tidegate.flag.changed");
+    assert_eq!((&post.event["subject"], &post.event["data"]["to"]), (&json!("RECENT"), &json!("before the sinks")));
+    drop(sinks);
+}
+
+#[test]
+fn a_storm_neither_grows_without_end_nor_pushes_out_what_deployments_told() {
+    let bench = Bench::new();
+    let nobody = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+    let sinks = bench.start(&format!("{}backlog = 3", url(nobody)));
+    sinks.tell(events(&["1", "2", "3"]));
+    let storm = tidegate_admin::events::KEPT + 500;
+    for n in 0..storm {
+        flag_changed(&bench.log, &n.to_string());
+    }
+    let shown = sinks.families();
+    drop(sinks);
+    // What is not told was counted: dropped from its file, or missed in the log.
+    let families: Vec<_> = shown().into_iter().filter_map(Family::finish).collect();
+    let text = prometheus::TextEncoder::new().encode_to_string(&families).unwrap();
+    let count = |result: &str| -> usize {
+        let name = format!("tidegate_sink_events_total{{sink=\"keptn\",result=\"{result}\"}} ");
+        text.lines().find_map(|line| line.strip_prefix(&name)).unwrap().parse().unwrap()
+    };
+    assert_eq!(count("dropped") + count("missed"), storm - 3, "{text}");
+    let server = Server::start(&[]);
+    let sinks = bench.start(&url(server.address));
+    let newest = |back: usize| (1_000 + storm - back).to_string();
+    assert_eq!(server.ids(6)[..6], ["1".into(), "2".into(), "3".into(), newest(2), newest(1), newest(0)]);
+    drop(sinks);
 }
