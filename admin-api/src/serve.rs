@@ -1,7 +1,8 @@
 //! Serves the router on a TCP address or a Unix socket, with bounds on what a client may hold, and an end.
 //!
 //! Invariants: at most [`MAX_CONNECTIONS`] connections; a request head has [`HEAD_DEADLINE`], as has the wait for the
-//! next request; after `shutdown` no new request is taken, streams end, and running calls have [`STOP_DEADLINE`].
+//! next request; after `shutdown` no new request is taken but the first of a client that has just connected, streams end,
+//! and running calls have [`STOP_DEADLINE`].
 
 use std::{
     fs, io,
@@ -21,7 +22,10 @@ use std::{
 
 use axum::{Extension, Router};
 use futures_util::FutureExt as _;
-use hyper::server::conn::http1;
+use hyper::{
+    server::conn::http1,
+    service::{Service as _, service_fn},
+};
 use hyper_util::{
     rt::{TokioIo, TokioTimer},
     service::TowerToHyperService,
@@ -32,6 +36,7 @@ use tokio::{
     net::{TcpListener, TcpStream, UnixListener, UnixStream},
     sync::{Semaphore, watch},
     task::JoinSet,
+    time::{Instant, sleep_until},
 };
 
 use crate::problem::Kind;
@@ -41,6 +46,10 @@ pub const MAX_CONNECTIONS: usize = 256;
 
 /// How long a request head may take, and how long an unused connection is kept.
 pub const HEAD_DEADLINE: Duration = Duration::from_secs(10);
+
+/// How long a new connection's first call may take to come after `shutdown`. Its client found the door open a moment ago,
+/// and repeats a request by itself only on a connection that has served it before (RFC 9112, 9.3.1).
+const WELCOME: Duration = Duration::from_secs(1);
 
 /// How long running calls may go on after `shutdown`: as long as a body may take, and a little more.
 pub const STOP_DEADLINE: Duration = Duration::from_secs(12);
@@ -270,16 +279,28 @@ impl Server {
         };
         let router = self.router.clone();
         let mut stopping = Stopping(self.stopping.clone());
+        let (called, welcome) = (AtomicBool::new(false), Instant::now() + WELCOME);
         connections.spawn(async move {
+            let router = TowerToHyperService::new(router);
+            let service = service_fn(|request| {
+                called.store(true, Relaxed);
+                router.call(request)
+            });
             let connection = http1::Builder::new()
                 .timer(TokioTimer::new())
                 .header_read_timeout(HEAD_DEADLINE)
                 .max_buf_size(MAX_HEAD)
-                .serve_connection(TokioIo::new(stream), TowerToHyperService::new(router));
+                .serve_connection(TokioIo::new(stream), service);
             let mut connection = pin!(connection);
+            let stopped = async {
+                stopping.wait().await;
+                if !called.load(Relaxed) {
+                    sleep_until(welcome).await;
+                }
+            };
             let ended = tokio::select! {
                 ended = connection.as_mut() => ended,
-                () = stopping.wait() => {
+                () = stopped => {
                     connection.as_mut().graceful_shutdown();
                     connection.await
                 }

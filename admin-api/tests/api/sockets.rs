@@ -176,6 +176,22 @@ async fn shutdown_does_not_wait_for_idle_connections() {
 }
 
 #[tokio::test]
+async fn a_client_that_has_just_connected_is_answered_after_shutdown() {
+    let running = start().await;
+    let mut stream = running.connect().await;
+    // Its connection is taken before the one that is answered.
+    read_until(&mut running.send("GET /healthz HTTP/1.1\r\nHost: localhost\r\n\r\n").await, "}").await;
+    running.stop.send(()).unwrap();
+    while TcpStream::connect(running.address).await.is_ok() {
+        tokio::task::yield_now().await;
+    }
+    stream.write_all(b"GET /healthz HTTP/1.1\r\nHost: localhost\r\n\r\n").await.unwrap();
+    let answer = read_to_end(&mut stream).await;
+    assert!(answer.starts_with("HTTP/1.1 200 "), "{answer}");
+    running.ended.await.unwrap();
+}
+
+#[tokio::test]
 async fn connections_are_bounded_and_the_one_too_many_is_told() {
     let running = start().await;
     let mut held = Vec::new();

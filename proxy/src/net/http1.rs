@@ -8,7 +8,7 @@ use tidegate_core::Reject;
 use tokio::time::{Instant, timeout, timeout_at};
 
 use super::{
-    connection::answer,
+    connection::{Newcomer, answer},
     head::{HeadScanner, Progress, leading_empty_lines},
     link::{Client, serving},
     stream::ClientStream,
@@ -25,9 +25,9 @@ enum HeadRead {
     Refused(Reject),
 }
 
-/// Serves requests until the connection ends. The first head must be complete at `deadline`.
-pub(super) async fn serve(mut stream: Box<ClientStream>, client: Arc<Client>, house: &Rc<House>, deadline: Instant) {
-    let mut first = Some(deadline);
+/// Serves requests until the connection ends.
+pub(super) async fn serve(mut stream: Box<ClientStream>, client: Arc<Client>, house: &Rc<House>, newcomer: Newcomer) {
+    let mut first = Some(newcomer);
     loop {
         let idle = house.shared.counters.idle(client.listener);
         let head = read_head(&mut stream, &client, house, first.take()).await;
@@ -72,13 +72,13 @@ async fn serve_request(
 }
 
 /// Reads up to the end of a head, in the time and size that the limits allow.
-async fn read_head(stream: &mut ClientStream, client: &Client, house: &House, first: Option<Instant>) -> HeadRead {
+async fn read_head(stream: &mut ClientStream, client: &Client, house: &House, first: Option<Newcomer>) -> HeadRead {
     let limits = &house.shared.settings.limits;
     skip_empty_lines(stream);
     if stream.ahead().is_empty() && !first_bytes(stream, client, first).await {
         return HeadRead::Ended;
     }
-    let deadline = first.unwrap_or_else(|| Instant::now() + limits.header_timeout);
+    let deadline = first.map_or_else(|| Instant::now() + limits.header_timeout, |newcomer| newcomer.deadline);
     let mut scanner = HeadScanner::default();
     loop {
         skip_empty_lines_before(stream, &mut scanner);
@@ -97,7 +97,7 @@ async fn read_head(stream: &mut ClientStream, client: &Client, house: &House, fi
 }
 
 /// Waits for a request to begin: until the first head's deadline, or as long as an unused connection is kept.
-async fn first_bytes(stream: &mut ClientStream, client: &Client, first: Option<Instant>) -> bool {
+async fn first_bytes(stream: &mut ClientStream, client: &Client, first: Option<Newcomer>) -> bool {
     let idle = client.link.idle();
     let read = async {
         stream.readable().await?;
@@ -105,15 +105,21 @@ async fn first_bytes(stream: &mut ClientStream, client: &Client, first: Option<I
     };
     let read = async {
         match first {
-            Some(deadline) => timeout_at(deadline, read).await,
+            Some(newcomer) => timeout_at(newcomer.deadline, read).await,
             None => timeout(idle, read).await,
+        }
+    };
+    let sent_away = async {
+        match first {
+            Some(newcomer) => newcomer.sent_away(&client.link).await,
+            None => client.link.stopped().await,
         }
     };
     tokio::select! {
         // What the client has already sent is served, even while the process stops.
         biased;
         read = read => matches!(read, Ok(Ok(1..))),
-        () = client.link.stopped() => false,
+        () = sent_away => false,
     }
 }
 

@@ -108,6 +108,32 @@ async fn shutdown_is_immediate_when_idle_even_with_open_connections() {
     println!("down after {:?}", begun.elapsed());
 }
 
+/// Whether a client that connected right before a shutdown, and asked after it had begun, was answered.
+async fn answered_after_shutdown() -> bool {
+    let (green, blue) = (Origin::start("green").await, Origin::start("blue").await);
+    let mut proxy = Tidegate::start(&blue_green(&green, &blue, "")).await;
+    let public = proxy.public();
+    get(public, "/").await.unwrap();
+    let mut newcomer = Client::connect(public).await.unwrap();
+    // The proxy has taken that one in when it has answered a later one.
+    get(public, "/").await.unwrap();
+    proxy.signal(Signal::SIGTERM);
+    until("nobody else gets in", || async { Client::connect(public).await.err() }).await;
+    let answer = newcomer.get("/").await;
+    assert_eq!(proxy.ended(Duration::from_secs(10)).await.code(), Some(0), "{}", proxy.log());
+    answer.is_ok_and(|answer| answer.text() == "green" && answer.field("connection") == Some("close"))
+}
+
+#[tokio::test]
+async fn a_client_that_has_just_connected_is_answered_after_shutdown() {
+    let mut tries = 0;
+    // It has a second, which a busy machine may take away from it.
+    while !answered_after_shutdown().await {
+        tries += 1;
+        assert!(tries < 5, "a connection was taken in and closed unused");
+    }
+}
+
 #[tokio::test]
 async fn shutdown_lets_a_running_request_finish() {
     let (green, blue) = (Origin::start("green").await, Origin::start("blue").await);
