@@ -29,6 +29,10 @@ use crate::{
 const QUEUE: usize = 1024;
 /// Health reports that are made one change: what the queue holds, so that a flapping fleet costs one publish.
 const HEALTH_BATCH: usize = QUEUE;
+/// How long a change is asked for again while too many others wait: the queue is emptied in far less.
+const SUBMIT: Duration = Duration::from_secs(10);
+/// Time between two attempts.
+const SUBMIT_AGAIN: Duration = Duration::from_millis(20);
 /// Time between two attempts to save what an emergency move left unsaved.
 const SAVE_AGAIN: Duration = Duration::from_secs(5);
 
@@ -50,6 +54,18 @@ impl Control {
     /// Asks for a change and waits for what became of it.
     pub(crate) async fn submit(&self, submission: Submission) -> Result<Outcome, SubmitError> {
         self.submit_noting(submission, Vec::new()).await
+    }
+
+    /// [`Control::submit`] of a change that nobody would ask for again: does so itself while too many others wait, up to
+    /// a limit.
+    pub(crate) async fn submit_patiently(&self, submission: Submission) -> Result<Outcome, SubmitError> {
+        let begun = tokio::time::Instant::now();
+        loop {
+            match self.submit(submission.clone()).await {
+                Err(SubmitError::Busy(_)) if begun.elapsed() < SUBMIT => tokio::time::sleep(SUBMIT_AGAIN).await,
+                answer => return answer,
+            }
+        }
     }
 
     /// [`Control::submit`] of a file that was loaded; `notes` go into its event.

@@ -13,7 +13,7 @@ use std::{
     time::Duration,
 };
 
-use tidegate_admin::{Actor, AuditEntry, EventLog, Submission, SubmitError};
+use tidegate_admin::{Actor, AuditEntry, EventLog, Submission};
 use tidegate_config::{HookUse, ServiceId, TargetId};
 use tidegate_core::{
     Change, Event, Overlay, ServiceState, Snapshot,
@@ -47,10 +47,6 @@ const RUN_AGAIN: Duration = Duration::from_secs(1);
 const GRACE: Duration = Duration::from_secs(10);
 /// How long the end of a command that was told to end may take: longer than [`hook`] lets it.
 const END: Duration = Duration::from_secs(20);
-/// How long a word to the controller is repeated while too many changes wait.
-const SUBMIT: Duration = Duration::from_secs(10);
-/// Time between two attempts.
-const SUBMIT_AGAIN: Duration = Duration::from_millis(20);
 
 /// What the commands are run with.
 pub(crate) struct Parts {
@@ -377,13 +373,8 @@ impl Command {
 /// Tells the controller; if that is not possible, the deadline of the core decides.
 async fn submit(control: &Control, change: Change) {
     let submission = Submission { change, expected: None, dry_run: false, actor: Actor("failover".into()) };
-    let begun = tokio::time::Instant::now();
-    loop {
-        match control.submit(submission.clone()).await {
-            Err(SubmitError::Busy(_)) if begun.elapsed() < SUBMIT => sleep(SUBMIT_AGAIN).await,
-            Err(error) => return tracing::warn!(%error, "the end of a command before a failover could not be told"),
-            Ok(_) => return,
-        }
+    if let Err(error) = control.submit_patiently(submission).await {
+        tracing::warn!(%error, "the end of a command before a failover could not be told");
     }
 }
 

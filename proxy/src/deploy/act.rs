@@ -43,10 +43,6 @@ use crate::{
     routing::{PassiveSign, PassiveSigns, Routing, Sign},
 };
 
-/// How long a change of traffic is tried while too many changes wait: the queue is emptied in far less.
-const SUBMIT: Duration = Duration::from_secs(10);
-/// Time between two attempts.
-const SUBMIT_AGAIN: Duration = Duration::from_millis(20);
 /// Time between two times that what watches have found is kept.
 const CHECKPOINT: Duration = Duration::from_secs(10);
 /// Deployments that are over and whose numbers are still shown.
@@ -242,16 +238,7 @@ impl Acts for Hands {
             self.before.retain(|id, _| engine.get(id).is_some_and(|deployment| deployment.is_active()));
             self.before.insert(deployment.clone(), self.tools.routing.load_full());
         }
-        let control = &self.tools.control;
-        self.tools.handle.block_on(async {
-            let begun = tokio::time::Instant::now();
-            loop {
-                match control.submit(submission.clone()).await {
-                    Err(SubmitError::Busy(_)) if begun.elapsed() < SUBMIT => tokio::time::sleep(SUBMIT_AGAIN).await,
-                    answer => return answer,
-                }
-            }
-        })
+        self.tools.handle.block_on(self.tools.control.submit_patiently(submission))
     }
 
     fn perform(&mut self, id: &DeploymentId, effect: Effect) {
