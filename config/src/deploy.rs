@@ -4,6 +4,9 @@ use std::{collections::BTreeMap, fmt, path::PathBuf, time::Duration};
 
 use crate::{HookId, SecretSource, SinkId};
 
+/// How long a command may run when nobody says otherwise: image pulls are slow, and every wait must end.
+pub const HOOK_TIMEOUT: Duration = Duration::from_secs(300);
+
 /// A command: in place, or one that the file names.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum HookUse {
@@ -11,6 +14,17 @@ pub enum HookUse {
     Named(HookId),
     /// The program and its arguments, at least the program.
     Argv(Vec<String>),
+}
+
+impl HookUse {
+    /// The program and its arguments, and how long it may run. No program: the file that declared it is not in force any
+    /// more.
+    pub fn program<'a>(&'a self, hooks: &'a BTreeMap<HookId, HookSpec>) -> (&'a [String], Duration) {
+        match self {
+            Self::Argv(argv) => (argv, HOOK_TIMEOUT),
+            Self::Named(name) => hooks.get(name).map_or((&[], HOOK_TIMEOUT), |hook| (&hook.argv, hook.timeout)),
+        }
+    }
 }
 
 /// A command that has a name.

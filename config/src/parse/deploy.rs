@@ -11,11 +11,9 @@ use super::{
 };
 use crate::{
     EnvironmentSpec, FailoverHooks, HookId, HookSpec, HookUse, KeepOld, OnTimeout, StackMethod, StageId, StageSpec,
-    Watch,
+    Watch, deploy::HOOK_TIMEOUT,
 };
 
-/// Image pulls are slow, and every wait must end.
-const HOOK_TIMEOUT: Duration = Duration::from_secs(300);
 /// Longest time of a command: a day, for a test that runs overnight.
 const MAX_HOOK_TIMEOUT: Duration = Duration::from_secs(86_400);
 

@@ -17,11 +17,7 @@ use tidegate_admin::{Actor, AuditEntry, EventLog, Submission};
 use tidegate_config::{HookUse, ServiceId, TargetId};
 use tidegate_core::{
     Change, Event, Overlay, ServiceState, Snapshot,
-    deploy::{
-        environment::HOOK_TIMEOUT,
-        machine::{HookEnd, HookReport, Process},
-        spec::HookRun,
-    },
+    deploy::machine::{HookEnd, HookReport, Process},
     state::{Cause, FailoverStage, PreparationStage},
 };
 use tokio::{
@@ -295,15 +291,8 @@ fn command(
     circumstances: &Circumstances<'_>,
 ) -> (Vec<String>, BTreeMap<String, String>, Duration) {
     let Circumstances { stage, from, to, cause, reason } = circumstances;
-    let ground = parts.grounds.now();
-    let environment = ground.environments.get(id);
-    let (argv, timeout) = match hook {
-        HookUse::Argv(argv) => (argv.clone(), HOOK_TIMEOUT),
-        HookUse::Named(name) => (
-            environment.map(|known| known.argv(&HookRun::Named(name.to_string()))).unwrap_or_default(),
-            environment.and_then(|known| known.named.get(name.as_str())).map_or(HOOK_TIMEOUT, |hook| hook.timeout),
-        ),
-    };
+    let config = parts.grounds.config();
+    let (argv, timeout) = hook.program(&config.hooks);
     let engine = parts.desk.engine();
     let running = engine.memory(id).map(|memory| &memory.running);
     let version = |target: &TargetId| {
@@ -326,7 +315,7 @@ fn command(
         ("TIDEGATE_CAUSE", cause.to_owned()),
         ("TIDEGATE_REASON", (*reason).to_owned()),
     ];
-    let argv = argv.into_iter().map(|argument| argument.replace("{slot}", to.as_str())).collect();
+    let argv = argv.iter().map(|argument| argument.replace("{slot}", to.as_str())).collect();
     (argv, env.map(|(name, value)| (name.to_owned(), value)).into(), timeout)
 }
 

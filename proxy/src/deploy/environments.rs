@@ -36,12 +36,7 @@ fn named(hook: &HookSpec) -> NamedHook {
 
 fn environment(spec: &EnvironmentSpec, named: BTreeMap<String, NamedHook>) -> Environment {
     let EnvironmentSpec { start, stop, save, install, pre_hook, post_hook, rollback_hook, keep_old, mark_bad } = spec;
-    let run = |command: &Option<HookUse>| {
-        command.as_ref().map(|command| match command {
-            HookUse::Named(name) => HookRun::Named(name.to_string()),
-            HookUse::Argv(argv) => HookRun::Argv(argv.clone()),
-        })
-    };
+    let run = |command: &Option<HookUse>| command.as_ref().map(HookRun::from);
     Environment {
         hooks: Hooks {
             start: run(start),
@@ -125,7 +120,7 @@ mod tests {
         let environments = environments(&parse(&text).unwrap());
         let (web, api) = (&environments["web"], &environments["api"]);
         let up = HookRun::Named("up".into());
-        assert_eq!((web.hooks.start.as_ref(), web.argv(&up)), (Some(&up), vec!["up".into(), "{slot}".into()]));
+        assert_eq!((web.hooks.start.as_ref(), web.command(&up).argv), (Some(&up), vec!["up".into(), "{slot}".into()]));
         assert_eq!(web.hooks.stop, Some(HookRun::Argv(vec!["down".into()])));
         assert_eq!(web.hooks.pre, Some(HookRun::Argv(vec!["pre".into()])));
         assert_eq!((web.keep_old, web.mark_bad), (KeepOld::For(Duration::from_secs(600)), false));

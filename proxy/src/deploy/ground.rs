@@ -44,9 +44,14 @@ impl Grounds {
         Self { config: Box::new(config), last: Mutex::new((now, ground)) }
     }
 
+    /// The configuration now.
+    pub(crate) fn config(&self) -> Arc<Config> {
+        (self.config)()
+    }
+
     /// The ground now.
     pub(crate) fn now(&self) -> Arc<Ground> {
-        let config = (self.config)();
+        let config = self.config();
         let mut last = self.last.lock().unwrap_or_else(PoisonError::into_inner);
         if !Arc::ptr_eq(&last.0, &config) {
             let ground = Arc::new(Ground::of(&config));

@@ -13,7 +13,7 @@ use tidegate_core::{
     deploy::{
         DeploymentId, Environment, ServiceMemory,
         engine::EngineError,
-        environment::HOOK_TIMEOUT,
+        environment::NamedHook,
         machine::{HookCall, Refusal},
         spec::HookRun,
         step::{HookRole, HookStep, OnHookFailure, Version},
@@ -86,10 +86,7 @@ fn call(
 ) -> HookCall {
     let unknown = || Version { name: target.to_string(), image: None, fingerprint: None };
     let version = memory.running.get(target).map_or_else(unknown, |running| running.version.clone());
-    let named = match stop {
-        HookRun::Named(name) => environment.named.get(name),
-        HookRun::Argv(_) => None,
-    };
+    let NamedHook { argv, timeout, .. } = environment.command(stop);
     let fill = |argument: String| argument.replace("{slot}", target.as_str()).replace("{replica}", "0");
     let mut env = BTreeMap::from([
         ("TIDEGATE_SERVICE".to_owned(), service.to_string()),
@@ -103,13 +100,13 @@ fn call(
     }
     let hook = HookStep {
         role: HookRole::Stop,
-        argv: environment.argv(stop).into_iter().map(fill).collect(),
+        argv: argv.into_iter().map(fill).collect(),
         service: service.clone(),
         target: target.clone(),
         version,
         previous: None,
         replica: None,
-        timeout: named.map_or(HOOK_TIMEOUT, |named| named.timeout),
+        timeout,
         idempotent: true,
         on_failure: OnHookFailure::Fail,
     };

@@ -23,7 +23,7 @@ use std::{
 
 use http::Uri;
 use tidegate_admin::EventLog;
-use tidegate_config::{Config, Events, HookUse, SinkId, SinkSpec, SinkTarget};
+use tidegate_config::{Config, Events, SinkId, SinkSpec, SinkTarget};
 use tidegate_core::deploy::cloudevent::{CloudEvent, Naming};
 use tokio::{
     sync::{
@@ -221,10 +221,7 @@ fn way(config: &Config, to: &SinkTarget) -> Way {
         SinkTarget::Url { url, token } => {
             Way::Url { url: url.parse::<Uri>().unwrap_or_default(), token: token.clone() }
         }
-        SinkTarget::Command(HookUse::Argv(argv)) => Way::Command(argv.clone()),
-        SinkTarget::Command(HookUse::Named(name)) => {
-            Way::Command(config.hooks.get(name).map_or_else(Vec::new, |hook| hook.argv.clone()))
-        }
+        SinkTarget::Command(command) => Way::Command(command.program(&config.hooks).0.to_vec()),
         SinkTarget::File(path) => Way::File(path.as_path().into()),
     }
 }

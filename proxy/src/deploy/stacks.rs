@@ -25,7 +25,6 @@ use tidegate_core::{
     deploy::{
         DeploymentSpec,
         engine::Engine,
-        environment::HOOK_TIMEOUT,
         machine::{HookEnd, HookReport},
         spec::MemberSpec,
         step::Version,
@@ -243,12 +242,7 @@ impl Watcher {
 
     async fn run_command(&self, command: &HookUse, given_up: &watch::Receiver<bool>) -> HookReport {
         let config = (self.parts.config)();
-        let (argv, timeout) = match command {
-            HookUse::Argv(argv) => (argv.as_slice(), HOOK_TIMEOUT),
-            HookUse::Named(name) => {
-                config.hooks.get(name).map_or((&[][..], HOOK_TIMEOUT), |hook| (hook.argv.as_slice(), hook.timeout))
-            }
-        };
+        let (argv, timeout) = command.program(&config.hooks);
         let env = BTreeMap::from([("TIDEGATE_ROLE".to_owned(), ACTOR.to_owned())]);
         let program = hook::Program { argv, env: &env, input: None, timeout };
         hook::execute(program, |_| {}, given_up.clone()).await

@@ -3,11 +3,9 @@
 use std::{collections::BTreeMap, time::Duration};
 
 use serde::{Deserialize, Serialize};
+use tidegate_config::deploy::HOOK_TIMEOUT;
 
 use super::spec::{HookRun, Hooks, KeepOld};
-
-/// How long a command may run when nobody says otherwise: image pulls are slow, and every wait must end.
-pub const HOOK_TIMEOUT: Duration = Duration::from_secs(300);
 
 /// What a service says about its deployments.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -28,7 +26,7 @@ impl Default for Environment {
     }
 }
 
-/// A command that the configuration names.
+/// A command, with what the configuration says about it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct NamedHook {
     /// The program and its arguments.
@@ -40,18 +38,12 @@ pub struct NamedHook {
 }
 
 impl Environment {
-    /// The program and arguments of a command.
-    pub fn argv(&self, run: &HookRun) -> Vec<String> {
+    /// What a command is: one that the configuration names, or else a program.
+    pub fn command(&self, run: &HookRun) -> NamedHook {
+        let program = |argv| NamedHook { argv, timeout: HOOK_TIMEOUT, idempotent: None };
         match run {
-            HookRun::Argv(argv) => argv.clone(),
-            HookRun::Named(name) => self.named.get(name).map_or_else(|| vec![name.clone()], |hook| hook.argv.clone()),
-        }
-    }
-
-    pub(super) fn named(&self, run: &HookRun) -> Option<&NamedHook> {
-        match run {
-            HookRun::Named(name) => self.named.get(name),
-            HookRun::Argv(_) => None,
+            HookRun::Argv(argv) => program(argv.clone()),
+            HookRun::Named(name) => self.named.get(name).cloned().unwrap_or_else(|| program(vec![name.clone()])),
         }
     }
 }

@@ -11,7 +11,7 @@ use std::{collections::BTreeMap, fmt, time::Duration};
 pub use parse::{parse, parse_members, parse_open, parse_template};
 pub use read::SpecProblem;
 use serde::{Deserialize, Serialize};
-use tidegate_config::{EndpointSpec, ServiceId, TargetId, Weight};
+use tidegate_config::{EndpointSpec, HookUse, ServiceId, TargetId, Weight};
 pub use value::Value;
 
 /// A deployment as it was asked for.
@@ -242,6 +242,15 @@ pub enum HookRun {
     Named(String),
     /// A program and its arguments.
     Argv(Vec<String>),
+}
+
+impl From<&HookUse> for HookRun {
+    fn from(command: &HookUse) -> Self {
+        match command {
+            HookUse::Named(name) => Self::Named(name.to_string()),
+            HookUse::Argv(argv) => Self::Argv(argv.clone()),
+        }
+    }
 }
 
 impl fmt::Display for HookRun {

@@ -9,7 +9,7 @@ use super::{Around, Member, Retire};
 use crate::{
     change::Release,
     deploy::{
-        environment::HOOK_TIMEOUT,
+        environment::NamedHook,
         ids::DeploymentId,
         spec::{DeploymentSpec, HookRun, KeepOld, MemberSpec, MirrorPolicy, Strategy, TestKind},
         step::{
@@ -174,7 +174,7 @@ impl<'a> Builder<'a> {
         version: &Version,
         replica: Option<u32>,
     ) -> HookStep {
-        let named = self.around.environment.named(run);
+        let NamedHook { argv, timeout, idempotent } = self.around.environment.command(run);
         let repeatable = match role {
             HookRole::Start
             | HookRole::Stop
@@ -187,14 +187,14 @@ impl<'a> Builder<'a> {
         let previous = if *target == self.from && *version != self.version { Some(&self.version) } else { None };
         HookStep {
             role,
-            argv: self.around.environment.argv(run),
+            argv,
             service: self.wanted.service.clone(),
             target: target.clone(),
             version: version.clone(),
             previous: previous.or(self.previous.as_ref()).filter(|previous| *previous != version).cloned(),
             replica,
-            timeout: named.map_or(HOOK_TIMEOUT, |named| named.timeout),
-            idempotent: named.and_then(|named| named.idempotent).unwrap_or(repeatable),
+            timeout,
+            idempotent: idempotent.unwrap_or(repeatable),
             on_failure: if role == HookRole::Post { OnHookFailure::Report } else { OnHookFailure::Fail },
         }
     }
