@@ -46,11 +46,6 @@ pub(super) struct Victim {
     pub(super) releases: Option<(Change, Change)>,
 }
 
-/// Of a service that says nothing about its environments.
-pub(super) fn no_environment() -> Environment {
-    Environment::default()
-}
-
 /// How a version is stopped and removed.
 pub(super) fn victim(
     state: &ServiceState,
@@ -87,20 +82,9 @@ fn call(
     let unknown = || Version { name: target.to_string(), image: None, fingerprint: None };
     let version = memory.running.get(target).map_or_else(unknown, |running| running.version.clone());
     let NamedHook { argv, timeout, .. } = environment.command(stop);
-    let fill = |argument: String| argument.replace("{slot}", target.as_str()).replace("{replica}", "0");
-    let mut env = BTreeMap::from([
-        ("TIDEGATE_SERVICE".to_owned(), service.to_string()),
-        ("TIDEGATE_TARGET".to_owned(), target.to_string()),
-        ("TIDEGATE_SLOT".to_owned(), target.to_string()),
-        ("TIDEGATE_ROLE".to_owned(), HookRole::Stop.name().to_owned()),
-        ("TIDEGATE_VERSION".to_owned(), version.name.clone()),
-    ]);
-    if let Some(image) = &version.image {
-        env.insert("TIDEGATE_IMAGE".to_owned(), image.clone());
-    }
     let hook = HookStep {
         role: HookRole::Stop,
-        argv: argv.into_iter().map(fill).collect(),
+        argv,
         service: service.clone(),
         target: target.clone(),
         version,
@@ -110,7 +94,7 @@ fn call(
         idempotent: true,
         on_failure: OnHookFailure::Fail,
     };
-    HookCall { hook, env }
+    HookCall::new(hook, BTreeMap::new())
 }
 
 impl Kill {

@@ -12,7 +12,7 @@ use tidegate_core::{
     Change, ServiceState,
     change::{Release, ReleaseCause},
     deploy::{
-        DeploymentId, DeploymentSpec,
+        DeploymentId, DeploymentSpec, Environment,
         engine::{Create, Decision, Engine, EngineError},
         machine::{Refusal, Write},
         shadow,
@@ -354,7 +354,7 @@ impl Running {
                 shadows.chain([stable]).cloned().collect()
             }
         };
-        let nothing = super::kill::no_environment();
+        let nothing = Environment::default();
         let environment = view.ground.environments.get(service).unwrap_or(&nothing);
         let mut victims = Vec::new();
         for target in targets {

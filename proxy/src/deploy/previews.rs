@@ -6,7 +6,7 @@ use std::{collections::BTreeMap, net::SocketAddr};
 use tidegate_config::{Config, ListenerId, ServiceId};
 use tidegate_core::{
     ListenerIdx, Snapshot,
-    deploy::{DeploymentId, engine::Engine},
+    deploy::{DeploymentId, engine::Engine, machine::variable},
 };
 
 /// The listeners, as somebody on this machine finds them.
@@ -48,7 +48,7 @@ impl Entrances {
         let url = |service: &ServiceId| label.host(service, domain).map(|host| entrance.url(&host));
         for member in &deployment.plan.members {
             if let Some(url) = url(&member.service) {
-                env.insert(format!("TIDEGATE_URL_{}", variable(&member.service)), url);
+                env.insert(format!("TIDEGATE_URL_{}", variable(member.service.as_str())), url);
             }
         }
         if let Some(url) = url(service) {
@@ -66,12 +66,6 @@ impl Entrance {
     }
 }
 
-/// A service's name as part of a variable's.
-fn variable(service: &ServiceId) -> String {
-    let letter = |c: char| if c.is_ascii_alphanumeric() { c.to_ascii_uppercase() } else { '_' };
-    service.as_str().chars().map(letter).collect()
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -81,10 +75,5 @@ mod tests {
         let url = |scheme, port| Entrance { scheme, port }.url("h");
         let urls = [url("http", 80), url("https", 443), url("http", 443), url("https", 3092)];
         assert_eq!(urls, ["http://h", "https://h", "http://h:443", "https://h:3092"]);
-    }
-
-    #[test]
-    fn a_variable_has_only_letters_digits_and_underscores() {
-        assert_eq!(variable(&ServiceId::parse("dev.my-app_2").unwrap()), "DEV_MY_APP_2");
     }
 }

@@ -5,6 +5,7 @@
 //! that is awaited changes nothing.
 
 mod back;
+mod call;
 mod command;
 mod forward;
 #[cfg(test)]
@@ -15,10 +16,11 @@ mod tests;
 mod types;
 mod work;
 
+pub use call::{HookCall, variable};
 use tidegate_config::{ServiceId, TargetId};
 pub use types::{
-    Command, Deadline, Deployment, Doing, Effect, HookCall, HookEnd, HookReport, Input, Judged, Outcome, PauseReason,
-    Process, Refusal, Retiring, Standing, State, Stepped, Undoing, Verdict, Why, WhyKind, Write,
+    Command, Deadline, Deployment, Doing, Effect, HookEnd, HookReport, Input, Judged, Outcome, PauseReason, Process,
+    Refusal, Retiring, Standing, State, Stepped, Undoing, Verdict, Why, WhyKind, Write,
 };
 
 use self::work::Work;

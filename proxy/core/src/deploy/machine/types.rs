@@ -6,6 +6,7 @@ use http::StatusCode;
 use serde::{Deserialize, Serialize};
 use tidegate_config::{ServiceId, TargetId};
 
+use super::call::HookCall;
 use crate::{
     change::ReleaseCause,
     deploy::{
@@ -539,15 +540,6 @@ pub enum Effect {
     StopWatch,
     /// Tell what happened, to event sinks, logs and the API.
     Tell(Vec<Entry>),
-}
-
-/// A command, with everything that it is told.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct HookCall {
-    /// The command; its arguments are complete.
-    pub hook: HookStep,
-    /// The environment that is added.
-    pub env: BTreeMap<String, String>,
 }
 
 /// Whether the deployment must be written down before its effects are done.

@@ -4,7 +4,10 @@ use std::{collections::BTreeMap, time::Duration};
 
 use tidegate_config::ServiceId;
 
-use super::types::{Deployment, Effect, HookCall, Stepped, Write};
+use super::{
+    call::{HookCall, variable},
+    types::{Deployment, Effect, Stepped, Write},
+};
 use crate::{
     deploy::{history::Happened, memory::Note, step::HookStep},
     state::Moment,
@@ -73,37 +76,15 @@ impl Work {
 
     /// A command with its arguments and environment complete.
     pub(super) fn call(&self, hook: &HookStep) -> Box<HookCall> {
-        let replica = hook.replica.map(|replica| replica.to_string());
-        let fill = |argument: &String| {
-            let argument = argument.replace("{slot}", hook.target.as_str());
-            argument.replace("{replica}", replica.as_deref().unwrap_or("0"))
-        };
-        let mut call = hook.clone();
-        call.argv = hook.argv.iter().map(fill).collect();
         let metadata = &self.d.spec.metadata;
         let mut env: BTreeMap<String, String> = metadata.env.clone();
-        let mut set = |name: &str, value: Option<&str>| {
-            if let Some(value) = value {
-                env.insert(name.to_owned(), value.to_owned());
-            }
-        };
-        for (label, value) in &metadata.labels {
-            let name: String =
-                label.chars().map(|c| if c.is_ascii_alphanumeric() { c.to_ascii_uppercase() } else { '_' }).collect();
-            set(&format!("TIDEGATE_LABEL_{name}"), Some(value));
+        env.extend(metadata.labels.iter().map(|(l, value)| (format!("TIDEGATE_LABEL_{}", variable(l)), value.clone())));
+        env.insert("TIDEGATE_DEPLOYMENT".into(), self.d.id.to_string());
+        let volumes = metadata.volumes.join(" ");
+        if !volumes.is_empty() {
+            env.insert("TIDEGATE_VOLUMES".into(), volumes);
         }
-        set("TIDEGATE_DEPLOYMENT", Some(self.d.id.as_str()));
-        set("TIDEGATE_SERVICE", Some(hook.service.as_str()));
-        set("TIDEGATE_TARGET", Some(hook.target.as_str()));
-        set("TIDEGATE_SLOT", Some(hook.target.as_str()));
-        set("TIDEGATE_ROLE", Some(hook.role.name()));
-        set("TIDEGATE_VERSION", Some(&hook.version.name));
-        set("TIDEGATE_IMAGE", hook.version.image.as_deref());
-        set("TIDEGATE_FINGERPRINT", hook.version.fingerprint.as_deref());
-        set("TIDEGATE_PREVIOUS", hook.previous.as_ref().map(|previous| previous.name.as_str()));
-        set("TIDEGATE_REPLICA", replica.as_deref());
-        set("TIDEGATE_VOLUMES", Some(&metadata.volumes.join(" ")).filter(|text| !text.is_empty()).map(String::as_str));
-        Box::new(HookCall { hook: call, env })
+        Box::new(HookCall::new(hook.clone(), env))
     }
 }
 
