@@ -6,6 +6,7 @@ mod cli;
 mod control;
 mod demo;
 mod deploy;
+mod digest;
 mod flags;
 mod lane;
 mod mirror;

@@ -12,6 +12,8 @@ use std::{
 
 use sha2::{Digest as _, Sha256};
 
+use crate::digest::hex;
+
 /// Files of a version, at most: a fingerprint is for what describes a version, not for its data.
 const MAX_FILES: usize = 10_000;
 /// Bytes of them in all.
@@ -80,11 +82,7 @@ fn digest_of(files: &BTreeSet<PathBuf>, root: &Path, patterns: &[String]) -> Res
         left = left.checked_sub(read).ok_or_else(|| FilesError::TooMuch(patterns.join(", ")))?;
         digest.update(own.finalize());
     }
-    Ok(digest.finalize().iter().fold(String::from("sha256:"), |mut text, byte| {
-        // Writing to a String cannot fail.
-        let _ = std::fmt::Write::write_fmt(&mut text, format_args!("{byte:02x}"));
-        text
-    }))
+    Ok(format!("sha256:{}", hex(digest.finalize())))
 }
 
 fn read(path: &Path, most: u64, digest: &mut Sha256) -> io::Result<u64> {

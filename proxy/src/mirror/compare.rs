@@ -5,7 +5,6 @@
 //! not compared, nor are bodies that the mirror's bound on bytes has no room for: a difference that is shown was seen.
 
 use std::{
-    fmt::Write as _,
     sync::{Arc, atomic::Ordering::Relaxed},
     time::{Duration, SystemTime, UNIX_EPOCH},
 };
@@ -24,7 +23,7 @@ use tokio::{
 };
 
 use super::gather::Gathered;
-use crate::outbound::Payload;
+use crate::{digest::hex, outbound::Payload};
 
 /// Bytes of each answer that are compared: as much as a request's body may have, and little enough to hold twice.
 const COMPARED: u64 = 64 * 1024;
@@ -137,11 +136,7 @@ impl Answer {
 
     fn shown(&self, latency: Duration) -> Answered {
         let kept = self.kept.as_ref().map(Gathered::bytes).unwrap_or_default();
-        let mut body_sha256 = String::with_capacity(64);
-        for byte in Sha256::digest(&kept) {
-            // Writing to a string cannot fail.
-            let _ = write!(body_sha256, "{byte:02x}");
-        }
+        let body_sha256 = hex(Sha256::digest(&kept));
         Answered { status: self.status, latency_us: micros(latency), body_bytes: self.length, body_sha256 }
     }
 }

@@ -2,13 +2,12 @@
 //!
 //! The checksum is SHA-256 over the body's bytes exactly as they stand in the file, so no second encoder has to agree.
 
-use std::fmt::Write as _;
-
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 use serde_json::value::RawValue;
 use sha2::{Digest as _, Sha256};
 
 use super::{StoreError, Stored};
+use crate::digest::hex;
 
 /// The form that this version writes. A form that cannot be read by an older version gets the next number.
 pub(crate) const SCHEMA: u64 = 1;
@@ -88,11 +87,7 @@ fn checksum(generation: u64, body: &RawValue) -> String {
         .chain_update(generation.to_be_bytes())
         .chain_update(body.get().as_bytes())
         .finalize();
-    digest.iter().fold(String::from("sha256:"), |mut text, byte| {
-        // Writing to a String cannot fail.
-        let _ = write!(text, "{byte:02x}");
-        text
-    })
+    format!("sha256:{}", hex(digest))
 }
 
 #[cfg(test)]
