@@ -233,7 +233,7 @@ impl PartialSchema for MembersDocument {
 mod tests {
     use std::collections::BTreeSet;
 
-    use tidegate_core::deploy::spec::{self, parse, parse_members};
+    use tidegate_core::deploy::spec::{self, Strategy, parse, parse_members};
 
     use super::*;
 
@@ -249,19 +249,6 @@ mod tests {
         parse(&document).into_iter().find(|problem| problem.path == key).map(|problem| problem.message)
     }
 
-    const NAMES: [&str; 10] = [
-        "simple",
-        "blind",
-        "recreate",
-        "rolling-update",
-        "zero-downtime",
-        "blue-green",
-        "canary",
-        "ab-testing",
-        "shadow",
-        "custom",
-    ];
-
     fn refused(message: &str) -> bool {
         message.starts_with("unknown key") || message.contains("has no use for it")
     }
@@ -271,7 +258,7 @@ mod tests {
         let problems = |document: &spec::Value| parse(document).err().unwrap_or_default();
         for (key, ..) in MEMBER.iter().chain(&DEPLOYMENT).chain(&STRATEGIES).filter(|(key, ..)| *key != "execute") {
             let knows = |name: &&str| !complaint(name, key, problems).is_some_and(|message| refused(&message));
-            assert!(NAMES.iter().any(knows), "{key}");
+            assert!(Strategy::NAMES.iter().any(knows), "{key}");
         }
         for (key, ..) in &MEMBER {
             let problems = |document: &spec::Value| parse_members(document).err().unwrap_or_default();
@@ -295,7 +282,7 @@ mod tests {
         let described: BTreeSet<&str> =
             MEMBER.iter().chain(&DEPLOYMENT).chain(&STRATEGIES).map(|(key, ..)| *key).chain(also).collect();
         let problems = |document: &spec::Value| parse(document).err().unwrap_or_default();
-        for name in NAMES {
+        for name in Strategy::NAMES {
             let message = complaint(name, "no_such_key", problems).unwrap();
             let known = message.strip_prefix("unknown key: use one of ").unwrap();
             for key in known.split(", ") {

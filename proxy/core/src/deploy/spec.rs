@@ -117,6 +117,20 @@ pub enum Strategy {
 }
 
 impl Strategy {
+    /// The names of all strategies.
+    pub const NAMES: [&str; 10] = [
+        "simple",
+        "blind",
+        "recreate",
+        "rolling-update",
+        "zero-downtime",
+        "blue-green",
+        "canary",
+        "ab-testing",
+        "shadow",
+        "custom",
+    ];
+
     /// Its name, as files and the API say it.
     pub fn name(&self) -> &'static str {
         match self {

@@ -19,18 +19,6 @@ use super::{
 };
 use crate::deploy::watch::Statuses;
 
-const STRATEGIES: [&str; 10] = [
-    "simple",
-    "blind",
-    "recreate",
-    "rolling-update",
-    "zero-downtime",
-    "blue-green",
-    "canary",
-    "ab-testing",
-    "shadow",
-    "custom",
-];
 /// Keys that belong to some strategies only.
 const STRATEGY_KEYS: [&str; 15] = [
     "percentage",
@@ -194,8 +182,8 @@ fn strategy(t: &Table<'_>) -> (Option<Strategy>, &'static str) {
         "rolling" => "rolling-update",
         other => other,
     };
-    let Some(named) = STRATEGIES.into_iter().find(|known| *known == meant) else {
-        node.refuse::<()>(format!("there is no strategy {}: use one of {}", quoted(text), STRATEGIES.join(", ")));
+    let Some(named) = Strategy::NAMES.into_iter().find(|known| *known == meant) else {
+        node.refuse::<()>(format!("there is no strategy {}: use one of {}", quoted(text), Strategy::NAMES.join(", ")));
         // What the other keys mean is not known: they are all taken as they are.
         for key in STRATEGY_KEYS {
             t.node(&[key]);

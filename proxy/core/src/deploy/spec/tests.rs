@@ -53,18 +53,7 @@ fn every_strategy_has_its_name() {
         }
         _ => "",
     };
-    for name in [
-        "simple",
-        "blind",
-        "recreate",
-        "rolling-update",
-        "zero-downtime",
-        "blue-green",
-        "canary",
-        "ab-testing",
-        "shadow",
-        "custom",
-    ] {
+    for name in Strategy::NAMES {
         let spec = read(&format!(r#"{{"strategy":"{name}","service":"web"{}}}"#, more(name))).unwrap();
         assert_eq!(spec.strategy.name(), name);
         assert_eq!(spec.auto_rollback, name != "blind");
