@@ -13,7 +13,7 @@ use std::{
     time::Duration,
 };
 
-use tidegate_admin::{Actor, AuditEntry, EventLog, Submission};
+use tidegate_admin::{Actor, AuditEntry, EventLog, Recorded, Submission};
 use tidegate_config::{HookUse, ServiceId, TargetId};
 use tidegate_core::{
     Change, Event, Overlay, ServiceState, Snapshot,
@@ -35,6 +35,8 @@ use crate::{
     state::audit::Audit,
 };
 
+/// Who acts.
+const ACTOR: &str = "failover";
 /// Exit code of a command that asks to be run again.
 const NOT_YET: i32 = 75;
 /// Time before it is.
@@ -361,7 +363,7 @@ impl Command {
 
 /// Tells the controller; if that is not possible, the deadline of the core decides.
 async fn submit(control: &Control, change: Change) {
-    let submission = Submission { change, expected: None, dry_run: false, actor: Actor("failover".into()) };
+    let submission = Submission { change, expected: None, dry_run: false, actor: Actor(ACTOR.into()) };
     if let Err(error) = control.submit_patiently(submission).await {
         tracing::warn!(%error, "the end of a command before a failover could not be told");
     }
@@ -371,8 +373,7 @@ async fn submit(control: &Control, change: Change) {
 fn tell(parts: &Parts, service: ServiceId, failure: Option<String>) {
     parts.stats.failover_hook(&service, FailoverStage::After, failure.is_none());
     let event = Event::FailoverHook { service, hook: FailoverStage::After, failure };
-    let (at_unix_ms, generation) = (parts.routing.now().unix_ms, parts.routing.load().generation);
-    let actor = "failover".to_owned();
-    report::log(&parts.events.push(at_unix_ms, generation, &actor, event.clone()));
+    let recorded = report::announce(&parts.events, &parts.routing, ACTOR, event);
+    let Recorded { at_unix_ms, generation, actor, event, .. } = recorded;
     parts.audit.append(AuditEntry { at_unix_ms, actor, from: generation, generation, events: vec![event] });
 }

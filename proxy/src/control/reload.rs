@@ -131,8 +131,7 @@ impl Reloader {
             Err(ReloadError::NoFile) => return,
         };
         self.stats.reloads_rejected.fetch_add(1, Relaxed);
-        let (at, generation) = (self.routing.now().unix_ms, self.routing.load().generation);
-        report::log(&self.events.push(at, generation, &actor.0, Event::ReloadRejected { problems }));
+        report::announce(&self.events, &self.routing, &actor.0, Event::ReloadRejected { problems });
     }
 
     /// Reloads whenever the file changed, until the process ends.

@@ -1,9 +1,19 @@
 //! What happened, as log lines: one line per event, with the same field names everywhere.
 
-use tidegate_admin::Recorded;
+use tidegate_admin::{EventLog, Recorded};
 use tidegate_config::Split;
 use tidegate_core::{Event, Health, Hold, deploy::history::HappenedKind};
 use tracing::{error, info, warn};
+
+use crate::routing::Routing;
+
+/// Tells, here and in the log, what changed nothing: it belongs to the generation in force.
+pub(crate) fn announce(events: &EventLog, routing: &Routing, actor: &str, event: Event) -> Recorded {
+    let (at_unix_ms, generation) = (routing.now().unix_ms, routing.load().generation);
+    let recorded = events.push(at_unix_ms, generation, actor, event);
+    log(&recorded);
+    recorded
+}
 
 /// Logs an event.
 pub(crate) fn log(recorded: &Recorded) {

@@ -280,10 +280,9 @@ impl Watcher {
 
     /// Tells what is wrong now and was not, or was otherwise.
     fn tell(&mut self, problems: BTreeMap<Option<String>, String>) {
-        let (at, generation) = (self.parts.routing.now().unix_ms, self.parts.routing.load().generation);
         for (stack, reason) in problems.iter().filter(|(stack, reason)| self.problems.get(*stack) != Some(*reason)) {
             let event = Event::WatchProblem { stack: stack.clone(), reason: reason.clone() };
-            report::log(&self.parts.events.push(at, generation, ACTOR, event));
+            report::announce(&self.parts.events, &self.parts.routing, ACTOR, event);
         }
         for stack in self.problems.keys().filter(|stack| !problems.contains_key(*stack)) {
             tracing::info!(stack = stack.as_deref(), "what was wrong with the watched stacks is over");

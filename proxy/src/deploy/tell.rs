@@ -63,7 +63,6 @@ impl Teller {
 
     /// Raises the alarm: what deployments decided is not saved.
     pub(super) fn unsaved(&self, reason: String, actor: &Actor) {
-        let (at, generation) = (self.routing.now().unix_ms, self.routing.load().generation);
-        report::log(&self.events.push(at, generation, &actor.0, Event::Unsaved { reason }));
+        report::announce(&self.events, &self.routing, &actor.0, Event::Unsaved { reason });
     }
 }

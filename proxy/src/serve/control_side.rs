@@ -197,9 +197,7 @@ impl Common {
     fn sinks(&self, config: &Config) -> io::Result<Sinks> {
         let (log, routing) = (Arc::clone(&self.events), Arc::clone(&self.routing));
         let lost: Lost = Arc::new(move |sink, count| {
-            let (at, generation) = (routing.now().unix_ms, routing.load().generation);
-            let event = Event::SinkLost { sink: sink.clone(), count };
-            report::log(&log.push(at, generation, "sinks", event));
+            report::announce(&log, &routing, "sinks", Event::SinkLost { sink: sink.clone(), count });
         });
         Sinks::start(config, &config.server.state_dir, &self.events, &lost)
     }
