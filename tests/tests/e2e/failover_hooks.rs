@@ -81,6 +81,40 @@ async fn hook_told(proxy: &Tidegate) -> Value {
     .await
 }
 
+/// A service that is about to move: green is lost, and the command before the failover waits.
+struct Preparing {
+    proxy: Tidegate,
+    before: Script,
+    pid: String,
+    _origins: [Origin; 2],
+}
+
+impl Preparing {
+    async fn start() -> Self {
+        let (mut green, blue) = (Origin::start("green").await, Origin::start("blue").await);
+        let before = Script::new(WAITS);
+        let hooks = format!("before = {}, before_timeout = \"60s\"", before.argv());
+        let proxy = Tidegate::start(&blue_green(&green, &blue, &policy(&hooks))).await;
+        green.stop().await;
+        let pid = before.has("runs").await;
+        Self { proxy, before, pid, _origins: [green, blue] }
+    }
+
+    async fn is_written_down(&self) {
+        let file = self.proxy.dir().join("state/failover.json");
+        let written = || std::fs::read_to_string(&file).ok().filter(|text| text.contains("\"web\""));
+        until("its process is written down", || async { written() }).await;
+    }
+
+    /// After the first command's proxy has gone: the command runs again, alone, and the service moves after it.
+    async fn runs_again(&self) {
+        until("it is run again", || async { (count(&self.before.file("runs")) == 2).then_some(()) }).await;
+        assert!(is_gone(&self.pid), "two of them run at once");
+        std::fs::write(self.before.file("go"), "").unwrap();
+        moved(&self.proxy).await;
+    }
+}
+
 fn is_gone(pid: &str) -> bool {
     let pid = Pid::from_raw(pid.trim().parse().unwrap());
     // A zombie answers to this, but ours are waited for.
@@ -252,51 +286,24 @@ async fn a_failing_command_afterwards_is_only_told() {
 
 #[tokio::test]
 async fn a_command_that_a_killed_proxy_left_is_ended_before_it_is_run_again() {
-    let (mut green, blue) = (Origin::start("green").await, Origin::start("blue").await);
-    let before = Script::new(WAITS);
-    let hooks = format!("before = {}, before_timeout = \"60s\"", before.argv());
-    let mut proxy = Tidegate::start(&blue_green(&green, &blue, &policy(&hooks))).await;
-    green.stop().await;
-    let pid = before.has("runs").await;
-    until("its process is written down", || async {
-        std::fs::read_to_string(proxy.dir().join("state/failover.json")).ok().filter(|text| text.contains("\"web\""))
-    })
-    .await;
-    proxy.kill_and_restart().await;
-    until("it is run again", || async { (count(&before.file("runs")) == 2).then_some(()) }).await;
-    assert!(is_gone(&pid), "two of them run at once");
-    std::fs::write(before.file("go"), "").unwrap();
-    moved(&proxy).await;
+    let mut preparing = Preparing::start().await;
+    preparing.is_written_down().await;
+    preparing.proxy.kill_and_restart().await;
+    preparing.runs_again().await;
 }
 
 #[tokio::test]
 async fn a_process_that_takes_over_prepares_the_failover_anew() {
-    let (mut green, blue) = (Origin::start("green").await, Origin::start("blue").await);
-    let before = Script::new(WAITS);
-    let hooks = format!("before = {}, before_timeout = \"60s\"", before.argv());
-    let mut proxy = Tidegate::start(&blue_green(&green, &blue, &policy(&hooks))).await;
-    green.stop().await;
-    let pid = before.has("runs").await;
-    until("its process is written down", || async {
-        std::fs::read_to_string(proxy.dir().join("state/failover.json")).ok().filter(|text| text.contains("\"web\""))
-    })
-    .await;
-    proxy.upgrade().await;
-    until("it is run again", || async { (count(&before.file("runs")) == 2).then_some(()) }).await;
-    assert!(is_gone(&pid), "two of them run at once");
-    std::fs::write(before.file("go"), "").unwrap();
-    moved(&proxy).await;
+    let mut preparing = Preparing::start().await;
+    preparing.is_written_down().await;
+    preparing.proxy.upgrade().await;
+    preparing.runs_again().await;
 }
 
 #[tokio::test]
 async fn a_proxy_that_is_stopped_leaves_no_command_before_a_failover() {
-    let (mut green, blue) = (Origin::start("green").await, Origin::start("blue").await);
-    let before = Script::new(WAITS);
-    let hooks = format!("before = {}, before_timeout = \"60s\"", before.argv());
-    let mut proxy = Tidegate::start(&blue_green(&green, &blue, &policy(&hooks))).await;
-    green.stop().await;
-    let pid = before.has("runs").await;
-    proxy.signal(nix::sys::signal::Signal::SIGTERM);
-    assert!(proxy.ended(Duration::from_secs(10)).await.success());
-    assert!(is_gone(&pid));
+    let mut preparing = Preparing::start().await;
+    preparing.proxy.signal(nix::sys::signal::Signal::SIGTERM);
+    assert!(preparing.proxy.ended(Duration::from_secs(10)).await.success());
+    assert!(is_gone(&preparing.pid));
 }
