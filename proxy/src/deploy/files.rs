@@ -186,7 +186,7 @@ fn matches(pattern: &str, name: &str) -> bool {
 }
 
 #[cfg(test)]
-mod tests {
+pub(super) mod tests {
     use super::*;
 
     #[test]
@@ -208,7 +208,8 @@ mod tests {
         }
     }
 
-    fn made(files: &[(&str, &str)]) -> tempfile::TempDir {
+    /// A folder with these files.
+    pub(in crate::deploy) fn made(files: &[(&str, &str)]) -> tempfile::TempDir {
         let dir = tempfile::tempdir().unwrap();
         for (name, text) in files {
             let path = dir.path().join(name);

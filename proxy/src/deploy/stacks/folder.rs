@@ -114,16 +114,7 @@ mod tests {
     use tidegate_core::deploy::spec::Strategy;
 
     use super::*;
-
-    fn made(files: &[(&str, &str)]) -> tempfile::TempDir {
-        let dir = tempfile::tempdir().unwrap();
-        for (name, text) in files {
-            let path = dir.path().join(name);
-            fs::create_dir_all(path.parent().unwrap()).unwrap();
-            fs::write(path, text).unwrap();
-        }
-        dir
-    }
+    use crate::deploy::files::tests::made;
 
     fn scanned(dir: &Path) -> Vec<Found> {
         let stacks = vec![format!("{}/*", dir.display()), format!("{}/more/*", dir.display())];
