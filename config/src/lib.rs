@@ -29,7 +29,7 @@ pub use ids::{
     BracketId, FlagName, HookId, IdError, ListenerId, MirrorId, ServiceId, SinkId, SourceId, StageId, TargetId,
 };
 pub use matching::{FlagCondition, Match, RouteHost, RouteSpec, RuleSpec, TextMatch};
-pub use parse::{parse, scalar::parse_duration};
+pub use parse::{parse, scalar::parse_duration, similar::closest};
 pub use problem::{Problem, Problems};
 pub use server::{
     AccessLog, Admin, AdminAddress, Config, Limits, Listener, Network, Role, Secret, SecretSource, Server, Tls, Token,

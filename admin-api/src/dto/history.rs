@@ -19,7 +19,7 @@ use crate::{
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
 #[schema(example = json!({
     "seq": 3, "at": "2026-11-03T09:15:00.250Z", "at_unix_ms": 1793697300250_u64, "type": "step_started",
-    "text": "step 2 begins: set weight", "data": { "at": 1, "task": "release", "step": "set weight" }
+    "text": "step 2 begins: set weight: web: blue=10 green=90", "data": { "at": 1, "task": "release", "step": "set weight" }
 }))]
 pub struct HistoryLine {
     /// Its number within the deployment, from 1: `after` and `Last-Event-ID` take it.
@@ -36,6 +36,19 @@ pub struct HistoryLine {
     /// Its values.
     #[schema(value_type = Object)]
     pub data: Value,
+}
+
+impl HistoryLine {
+    /// An entry of a deployment's history. Where a step begins, the plan says what it is to do.
+    pub fn new(deployment: &Deployment, entry: &Entry) -> Self {
+        let line = Self::from(entry);
+        let Happened::StepStarted { at, step, .. } = &entry.what else { return line };
+        let planned = deployment.plan.steps.get(*at).filter(|planned| planned.step.name() == step);
+        match planned.map(|planned| super::plan::text(&planned.step)) {
+            Some(what) if !what.is_empty() => Self { text: format!("{}: {what}", line.text), ..line },
+            _ => line,
+        }
+    }
 }
 
 impl From<&Entry> for HistoryLine {

@@ -82,7 +82,7 @@ impl From<&Deployment> for PlanView {
 }
 
 /// A step's values in words.
-fn text(step: &Step) -> String {
+pub(super) fn text(step: &Step) -> String {
     match step {
         Step::Traffic { kind, services } => traffic(*kind, services),
         Step::Pause(Pause::Time(time)) => span(*time),

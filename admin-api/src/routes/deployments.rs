@@ -305,7 +305,8 @@ pub(super) async fn events(
 }
 
 fn lines(deployment: &Deployment, after: u64) -> Vec<HistoryLine> {
-    deployment.history.iter().map(HistoryLine::from).filter(|line| line.seq > after).collect()
+    let line = |entry| HistoryLine::new(deployment, entry);
+    deployment.history.iter().map(line).filter(|line| line.seq > after).collect()
 }
 
 /// What was counted of each target since the new version has had traffic.

@@ -3,7 +3,7 @@
 use std::time::Instant;
 
 use axum::{Extension, extract::State};
-use tidegate_config::{ServiceId, Split, TargetId};
+use tidegate_config::{ServiceId, Split, TargetId, closest};
 use tidegate_core::{Change, Event, Hold, Service, ServiceState, Snapshot};
 
 use super::{
@@ -83,7 +83,8 @@ pub(super) async fn switch(
     check_fresh(&snapshot, &conditions)?;
     let to = parse_target(&input.to)?;
     if !state.wanted.targets.contains_key(&to) {
-        let message = format!("service {id} has no target {to}");
+        let known: Vec<&str> = state.wanted.targets.keys().map(TargetId::as_str).collect();
+        let message = format!("service {id} has no target {to}; it has {}", known.join(", "));
         return Err(Problem::invalid(vec![ProblemPart::new("to", message)]));
     }
     if !input.force {
@@ -233,7 +234,14 @@ pub(super) async fn health_history(
 pub(super) fn find<'a>(snapshot: &'a Snapshot, id: &ServiceId) -> Result<(&'a Service, &'a ServiceState), Problem> {
     match (snapshot.service_named(id), snapshot.state.services.get(id)) {
         (Some(service), Some(state)) => Ok((service, state)),
-        _ => Err(Kind::NotFound.because(format!("there is no service {id}"))),
+        _ => {
+            let known = snapshot.state.services.keys().map(ServiceId::as_str);
+            let advice = match closest(id.as_str(), known) {
+                Some(meant) => format!("did you mean {meant}?"),
+                None => "/api/services lists them".to_owned(),
+            };
+            Err(Kind::NotFound.because(format!("there is no service {id}: {advice}")))
+        }
     }
 }
 

@@ -238,7 +238,8 @@ async fn a_deployment_on_the_wire() {
         events[0],
         json!({
             "seq": 3, "at": at, "at_unix_ms": 1_793_697_300_250_u64, "type": "step_started",
-            "text": "step 1 begins: start", "data": { "at": 0, "task": "deploy", "step": "start" }
+            "text": "step 1 begins: start: up for blue of web, version web:2, at most 5m",
+            "data": { "at": 0, "task": "deploy", "step": "start" }
         })
     );
     let diagnosis = api.ok("GET", "/api/deployments/dep-1/diagnose", "").await;

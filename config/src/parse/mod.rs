@@ -15,7 +15,7 @@ mod rule;
 pub(crate) mod scalar;
 mod server;
 mod service;
-mod similar;
+pub(crate) mod similar;
 mod source;
 
 use std::{

@@ -6,7 +6,7 @@ const MAX_WORD: usize = crate::ids::MAX_NAME;
 const MAX_CANDIDATES: usize = 64;
 
 /// The candidate that `word` was most likely meant to be, if one is close enough.
-pub(super) fn closest<'a>(word: &str, candidates: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
+pub fn closest<'a>(word: &str, candidates: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
     let letters = |text: &str| text.chars().take(MAX_WORD + 1).flat_map(char::to_lowercase).collect::<Vec<_>>();
     let word = letters(word);
     if word.len() > MAX_WORD {

@@ -195,6 +195,15 @@ impl Problem {
         Some(Self { status, document, title, detail: known.detail, entries: known.errors, hint })
     }
 
+    /// The same of a file, where it is about what was sent.
+    pub(crate) fn of_file(self, path: &std::path::Path) -> Self {
+        if !matches!(self.status.as_u16(), 400 | 422) {
+            return self;
+        }
+        let said = self.detail.as_ref().unwrap_or(&self.title);
+        Self { detail: Some(format!("{}: {said}", path.display())), ..self }
+    }
+
     /// Whether the order did not fit the state.
     pub(crate) fn is_conflict(&self) -> bool {
         self.status == http::StatusCode::CONFLICT
@@ -276,6 +285,20 @@ mod tests {
         assert_eq!(shown(two), "invalid\n  --to: none\n  x: what");
         let own = r#"{"title":"t","detail":"not allowed","errors":[{"path":"to","message":"none"}]}"#;
         assert_eq!(shown(own), "not allowed\n  --to: none");
+    }
+
+    #[test]
+    fn a_file_is_named_when_it_is_wrong_and_not_when_it_comes_too_early() {
+        let shown = |status, body: &str| {
+            let problem = Problem::parse(status, body.as_bytes(), TokenGiven::No).unwrap();
+            problem.of_file(std::path::Path::new("a.json")).to_string()
+        };
+        let one = r#"{"title":"invalid","detail":"to: none","errors":[{"path":"to","message":"none"}]}"#;
+        assert_eq!(shown(StatusCode::UNPROCESSABLE_ENTITY, one), "a.json: to: none");
+        let two = r#"{"title":"invalid","detail":"to: none (and 1 more)","errors":[{"path":"to","message":"none"},
+            {"path":"x","message":"what"}]}"#;
+        assert_eq!(shown(StatusCode::BAD_REQUEST, two), "a.json: to: none (and 1 more)\n  to: none\n  x: what");
+        assert_eq!(shown(StatusCode::CONFLICT, r#"{"title":"t","detail":"one is active"}"#), "one is active");
     }
 
     #[test]

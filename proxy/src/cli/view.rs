@@ -114,6 +114,9 @@ fn remarks_on(service: &Service, target: &Target) -> String {
 fn notes_of(service: &Service) -> Vec<(Ink, String)> {
     let name = &service.name;
     let mut notes = Vec::new();
+    if service.hold {
+        notes.push((Ink::Bad, format!("{name}: requests wait; `tidegate release {name}` lets them go on")));
+    }
     if let Some(ActiveFailover { from, to, cause, since, .. }) = &service.failover.active {
         let by = match cause {
             CauseView::Health => "health",
@@ -174,6 +177,7 @@ mod tests {
             "phase": "holding", "since": "2026-11-03T09:15:00.250Z", "since_unix_ms": 0});
         web["failover"]["preparing"] = json!({"from": "green", "to": "v2", "cause": "operator", "held": false,
             "reason": "an operator asked for it", "since": "2026-11-03T09:16:00.250Z", "since_unix_ms": 0});
+        web["hold"] = json!(true);
         web["removed"] = json!([{"name": "v1", "closes_in_ms": 11_001}]);
         web["mirrors"] = json!([{"name": "audit", "to": "v3", "percent": 100, "methods": ["GET"], "max_body": 0,
             "compare": false, "ignore": [], "remove_headers": [], "set_headers": [], "in_flight": 0,
@@ -194,6 +198,7 @@ web      green   99.5 %     0/2   25.0          3  stable, failed over
          blue     0.5 %     1/2   25.0          3  carries the failover
          v2         0 %     1/1   25.0          3  draining
 api      v1       100 %     2/2   25.0          3  stable
+web: requests wait; `tidegate release web` lets them go on
 web: failover green -> blue since 2026-11-03T09:15:00.250Z (health); `tidegate restore web` ends it
 web: failover green -> v2 waits for its command, since 2026-11-03T09:16:00.250Z; `tidegate restore web` ends it
 web: target v1 was removed; what still runs on it is closed in 12 s

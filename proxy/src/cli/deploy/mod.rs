@@ -12,7 +12,7 @@ mod wait;
 
 use bytes::Bytes;
 use serde_json::{Value, json};
-use tidegate_admin::dto::StatusView;
+use tidegate_admin::dto::{DeploymentReply, StatusView};
 
 use self::{document::Name, wait::Wish};
 use crate::cli::{
@@ -88,7 +88,10 @@ async fn create(session: &Session, args: &CreateArgs) -> Result<u8, CliError> {
     let begins = !args.pending && !args.change.dry_run;
     let path = if begins { "/api/deployments?execute=true" } else { "/api/deployments" };
     let made = begin(session, path, body, &args.wait, &args.change).await;
-    made.map_err(|error| in_options(error, &args.document, Name::OfDeployment))
+    made.map_err(|error| match (error, &args.file) {
+        (CliError::Refused(problem), Some(path)) => CliError::Refused(Box::new(problem.of_file(path))),
+        (error, _) => in_options(error, &args.document, Name::OfDeployment),
+    })
 }
 
 async fn app_deploy(session: &Session, args: &AppDeployArgs, path: &str) -> Result<u8, CliError> {
@@ -144,6 +147,13 @@ async fn begin(
 ) -> Result<u8, CliError> {
     let call = Call { body: Some(body), key: Some(idempotency_key()), ..Call::post(path, Value::Null) };
     let answer = session.change(call, "", Ask::Never, change).await?;
+    if session.format == Format::Text && !change.dry_run {
+        let reply: DeploymentReply = session.client.decode(&answer)?;
+        // A plan says its own, and so does what only waits to be executed.
+        for warning in reply.deployment.warnings.iter().filter(|_| reply.deployment.status.state != "pending") {
+            output::note(&format!("warning: {}\n", output::printable(warning)));
+        }
+    }
     settle(session, &answer, Wish::Success, wait, change).await
 }
 

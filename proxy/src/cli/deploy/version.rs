@@ -1,7 +1,10 @@
 //! The verbs about the versions of a service: which is main, which are shadows, which are bad.
 
 use serde_json::{Map, Value, json};
-use tidegate_admin::dto::{VersionsReply, VersionsView, version::VersionView};
+use tidegate_admin::dto::{
+    VersionsReply, VersionsView,
+    version::{KnownView, VersionView},
+};
 use tidegate_config::ServiceId;
 
 use super::{DONE, in_few_options, wait, wait::Wish};
@@ -137,7 +140,18 @@ fn picture(answer: &Value, colours: Colours) -> String {
     for service in &services {
         rows.extend(service.versions.iter().map(|version| row(service, version)));
     }
-    render(&rows, colours)
+    services.iter().fold(render(&rows, colours), |text, service| text + &marks(service, colours))
+}
+
+/// The versions of a service that are not deployed again, a line each.
+fn marks(service: &VersionsView, colours: Colours) -> String {
+    let of = |known: &KnownView| {
+        let bad = known.bad.as_ref()?;
+        let (name, version) = (&service.service, &known.name);
+        let line = format!("{name} {version} is bad since {}: {}", plain_time(&bad.at), bad.why);
+        Some(Ink::Bad.paint(&printable(&line), colours) + "\n")
+    };
+    service.known.iter().filter_map(of).collect()
 }
 
 fn row(service: &VersionsView, version: &VersionView) -> Vec<Cell> {
@@ -167,7 +181,11 @@ mod tests {
             json!({"main": main, "target": target, "version": version, "status": status,
                 "since": version.map(|_| "2020-11-23T11:30:00.123Z")})
         };
-        json!({"service": "hello", "main": "v1", "known": [], "versions": [version(true, "v1", Some("1.0.0"), "running"),
+        let bad = json!({"why": "loses carts", "at": "2020-11-24T09:15:00.250Z", "labels": {}});
+        let known =
+            |key: &str, bad: Value| json!({"key": key, "name": key, "image": null, "good_at": null, "bad": bad});
+        let known = [known("1.5.0", bad), known("2.0.0", Value::Null)];
+        json!({"service": "hello", "main": "v1", "known": known, "versions": [version(true, "v1", Some("1.0.0"), "running"),
             version(false, "v2", Some("2.0.0"), "down"), version(false, "v3", None, "running")]})
     }
 
@@ -176,10 +194,11 @@ MAIN  NAME   VERSION  STATUS   RUNNING
 *     hello  1.0.0    running  Running (since 2020-11-23 11:30:00)
       hello  2.0.0    down     -
       hello  v3       running  Running
+hello 1.5.0 is bad since 2020-11-24 09:15:00: loses carts
 ";
 
     #[test]
-    fn versions_are_listed_with_main_marked() {
+    fn versions_are_listed_with_main_marked_and_bad_ones_told() {
         assert_eq!(picture(&hello(), Colours::Off), TABLE);
         assert_eq!(picture(&json!([hello()]), Colours::Off), TABLE);
         assert_eq!(picture(&json!({"tide": 1}), Colours::Off), "{\n  \"tide\": 1\n}\n");

@@ -2,6 +2,7 @@
 
 mod brackets;
 mod deployments;
+mod steering;
 mod versions;
 
 use std::{path::Path, process::Stdio, time::Duration};

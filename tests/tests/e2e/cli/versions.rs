@@ -88,11 +88,14 @@ async fn a_bad_version_is_refused_until_the_mark_is_taken_away() {
     let deploy = format!("deploy hello 2.0.0 ./hello --to v2 --endpoint {}", bench.second.address());
     let marked = bench.tidegate("bad hello 2.0.0 --reason \"loses carts\"").await;
     assert_eq!((marked.code, marked.out.as_str()), (0, "hello 2.0.0 is marked as bad\n"));
+    let told = bench.tidegate("ls").await.out;
+    assert!(told.contains("hello 2.0.0 is bad since ") && told.ends_with(": loses carts\n"), "{told}");
     let refused = bench.tidegate(&deploy).await;
     assert_eq!(refused.code, 1, "{refused:?}");
     assert!(refused.err.contains("loses carts"), "{}", refused.err);
     assert_eq!(bench.tidegate("unbad hello 2.0.0").await.code, 0);
     assert_eq!(bench.tidegate("unbad hello 2.0.0").await.code, 1);
+    assert!(!bench.tidegate("ls").await.out.contains("is bad"));
     bench.second.set_health(Behaviour::Status(500));
     let dry = bench.tidegate(&format!("{deploy} --dry-run")).await;
     assert_eq!(dry.code, 0, "{dry:?}");

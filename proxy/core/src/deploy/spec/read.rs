@@ -12,7 +12,7 @@ use std::{
 };
 
 use serde::Serialize;
-use tidegate_config::Weight;
+use tidegate_config::{Weight, closest};
 
 use super::value::Value;
 
@@ -242,7 +242,10 @@ impl<'a> Table<'a> {
         for key in self.entries.keys().filter(|key| !asked.contains(*key)) {
             let message = why(&key.replace('-', "_")).unwrap_or_else(|| {
                 let known: Vec<&str> = asked.iter().map(String::as_str).filter(|key| !key.contains('-')).collect();
-                format!("unknown key: use one of {}", known.join(", "))
+                match closest(&key.replace('-', "_"), known.iter().copied()) {
+                    Some(meant) => format!("unknown key: did you mean {meant}?"),
+                    None => format!("unknown key: use one of {}", known.join(", ")),
+                }
             });
             self.report.add(join(&self.path, key), message);
         }
