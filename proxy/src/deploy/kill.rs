@@ -1,7 +1,8 @@
 //! Stops versions by hand: shadows that are not needed any more, or all of a service.
 //!
 //! Copies end first, then the version is stopped by the service's command, then its target is removed. If the command
-//! fails the target stays, so that it can be tried again. The stable target is only stopped: a service always has one.
+//! fails the target stays, so that it can be tried again. The stable target is only stopped, for a service always has one,
+//! and where no command stops it the order is refused: nobody should believe that it does not run any more.
 
 use std::{collections::BTreeMap, sync::Arc};
 
@@ -44,6 +45,13 @@ pub(super) struct Victim {
     stop: Option<HookCall>,
     /// What ends its copies, and what removes it; nothing for the stable target.
     pub(super) releases: Option<(Change, Change)>,
+}
+
+impl Victim {
+    /// Whether it would go on as it is: main is not removed, and nothing is there that stops it.
+    pub(super) fn nothing_stops_it(&self) -> bool {
+        self.stop.is_none() && self.releases.is_none()
+    }
 }
 
 /// How a version is stopped and removed.

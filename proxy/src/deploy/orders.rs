@@ -359,6 +359,13 @@ impl Running {
         let mut victims = Vec::new();
         for target in targets {
             let victim = super::kill::victim(state, environment, &memory, service, target, self.name());
+            if victim.nothing_stops_it() {
+                let message = format!(
+                    "{stable} is main, and service {service} has no command that stops it: give the service a stop \
+                     command, or stop {stable} yourself"
+                );
+                return Err(refused(Refusal::Conflict(message)));
+            }
             if let Some((_, gone)) = &victim.releases {
                 let change = gone.clone();
                 self.core.acts.submit(Submission { change, expected: None, dry_run: true, actor: actor.clone() })?;

@@ -79,6 +79,14 @@ async fn versions_are_deployed_assigned_and_killed_as_in_the_guide() {
     assert_eq!(bench.tidegate("kill hello 1.0.0").await.code, 0);
     assert_eq!(bench.ls().await, ["* hello 2.0.0 running"]);
     assert_eq!(bench.tidegate("ls").await.out, bench.tidegate("ls hello").await.out);
+
+    // Main stays when it is killed, and goes on where no command stops it: nobody is told that it is dead.
+    let nothing = bench.tidegate("kill hello --yes").await;
+    assert_eq!(nothing.code, 1, "{nothing:?}");
+    assert!(nothing.err.contains("service hello has no command that stops it"), "{}", nothing.err);
+    assert_eq!(bench.ls().await, ["* hello 2.0.0 running"]);
+    let nobody = bench.tidegate("assign hello 9.9.9 --yes").await;
+    assert!(nobody.code == 1 && nobody.err.contains("\"9.9.9\""), "{nobody:?}");
 }
 
 #[tokio::test]
