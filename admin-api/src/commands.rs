@@ -1,6 +1,6 @@
 //! Which commands a deployment may bring along. A command runs as the user of the proxy, so who may send one may do all
-//! that this user may: only a caller with a token may, with the role admin or on this machine. Everybody else names the
-//! commands of the configuration.
+//! that this user may: only a caller with a token may, of the role admin or where the API listens on loopback or a Unix
+//! socket alone. Everybody else names the commands of the configuration.
 
 use std::collections::BTreeSet;
 
@@ -27,9 +27,9 @@ pub(crate) fn check(caller: &Caller, spec: &DeploymentSpec, named: &BTreeSet<Str
     if brought.is_empty() {
         return Ok(());
     }
-    let detail = "a command may come with a deployment only from a caller with a token, who has the role admin or is on \
-                  this machine: add it to the configuration as [hook.NAME] with argv and name it here, or configure \
-                  tokens in [admin] and send one";
+    let detail = "a command may come with a deployment only from a caller with a token of the role admin, or with any \
+                  token where the admin API listens on loopback or a Unix socket alone: add it to the configuration as \
+                  [hook.NAME] with argv and name it here, or configure tokens in [admin] and send one";
     Err(Problem { errors: brought, ..Kind::Forbidden.because(detail) })
 }
 
