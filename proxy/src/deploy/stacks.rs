@@ -19,7 +19,7 @@ use std::{
 };
 
 use tidegate_admin::{Actor, Deployments as _, EventLog, Order, OrderError};
-use tidegate_config::{Config, HookUse, ServiceId, Watch};
+use tidegate_config::{Config, HealthPolicy, HookUse, ServiceId, Watch};
 use tidegate_core::{
     Event,
     deploy::{
@@ -29,6 +29,7 @@ use tidegate_core::{
         spec::MemberSpec,
         step::Version,
     },
+    failover::{Standing, standing},
 };
 use tokio::sync::{mpsc, oneshot, watch};
 
@@ -261,6 +262,8 @@ impl Watcher {
         let running = stable.and_then(|stable| Some(engine.memory(&service)?.running.get(&stable)?.version.clone()));
         match verdict(&engine, &service, running.as_ref(), &stack.digest) {
             Verdict::Unchanged | Verdict::Busy => return Ok(()),
+            // Whether this is the first version is known when main was probed: the next look sees.
+            Verdict::Changed if running.is_none() && self.is_undecided(&service) => return Ok(()),
             Verdict::Changed => {}
         }
         let spec = spec(&name, &folder, service, stack, commit);
@@ -276,6 +279,15 @@ impl Watcher {
             Err(OrderError::Busy(_)) => Ok(()),
             Err(error) => Err(error.to_string()),
         }
+    }
+
+    /// Whether the stable target is probed, and was not yet.
+    fn is_undecided(&self, service: &ServiceId) -> bool {
+        let snapshot = self.parts.routing.load();
+        snapshot.state.services.get(service).is_some_and(|state| {
+            matches!(state.spec.health, HealthPolicy::Active(_))
+                && standing(state, &state.wanted.stable) == Standing::Undecided
+        })
     }
 
     /// Tells what is wrong now and was not, or was otherwise.

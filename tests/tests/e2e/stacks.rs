@@ -10,14 +10,15 @@ use std::{
 use nix::sys::signal::Signal;
 use serde_json::Value;
 use tempfile::TempDir;
-use tidegate_e2e::{Programs, Tidegate, get, until, until_within};
+use tidegate_e2e::{Crowd, Programs, Sent, Tidegate, get, until, until_within};
 
-/// Starts what was put in place: its version is the text of its compose file. One that begins with `bad` never listens.
+/// Starts what was put in place: its version is the last word of its compose file. One that begins with `bad` never listens.
 const START: &str = r#"#!/bin/sh
 set -eu
 cd "$(dirname "$0")"
-version=$(cat "running/$TIDEGATE_SERVICE/compose.yaml")
+version=$(tail -n 1 "running/$TIDEGATE_SERVICE/compose.yaml" | sed 's/.* //')
 echo "start $TIDEGATE_SERVICE $version" >> calls
+echo "$version ${TIDEGATE_LABEL_TEST_OPTION1:-none}" >> labels
 case "$version" in bad*) exit 0 ;; esac
 file="addresses/$TIDEGATE_SERVICE.$TIDEGATE_TARGET.0"
 pid="pids/${file#addresses/}"
@@ -62,16 +63,23 @@ impl Bench {
 
     /// A service whose versions are put in place by the scripts of the examples.
     async fn service(&self, name: &str) -> String {
+        self.service_in(name, &["main"]).await
+    }
+
+    async fn service_in(&self, name: &str, targets: &[&str]) -> String {
         let script = |script: &str| {
             let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../config/examples/stacks").join(script);
             let (running, good) = (self.programs.path("running"), self.programs.path("good"));
             format!("{script} = [{path:?}, {running:?}, {good:?}]\n")
         };
         let health = r#"health = { path = "/health", interval = "200ms", timeout = "1s", fall = 1, rise = 1 }"#;
-        let target = self.programs.place(name, "main", 1).await;
+        let mut places = String::new();
+        for target in targets {
+            places.push_str(&self.programs.place(name, target, 1).await);
+        }
         let route = format!("routes = [{{ path = \"/{name}\" }}]");
         let commands = format!("{}{}{}", self.programs.commands(), script("install"), script("save"));
-        format!("[service.{name}]\n{route}\n{health}\n{commands}{target}")
+        format!("[service.{name}]\nstable = {:?}\n{route}\n{health}\n{commands}{places}", targets[0])
     }
 
     fn watch(&self, more: &str) -> String {
@@ -163,6 +171,86 @@ async fn a_changed_stack_is_deployed_an_ill_one_comes_back_and_is_not_tried_agai
     assert_eq!(problems(&proxy).await.len(), 1, "it is told once");
     assert_eq!(deployments(&proxy).await.len(), 4);
     answers(&proxy, "web", "three").await;
+}
+
+/// A compose file that says itself how it is deployed. Its version is the last word.
+fn compose(block: &str, version: &str) -> String {
+    let block: String = block.lines().map(|line| format!("# {line}\n")).collect();
+    format!(
+        "# Deploy Start #\n{block}# Deploy End #\nservices:\n  web:\n    image: web\n    labels:\n      version: {version}"
+    )
+}
+
+#[tokio::test]
+async fn a_stack_that_says_canary_gets_its_traffic_share_by_share_and_no_request_fails() {
+    let bench = Bench::new();
+    let canary = "methode: canary\nsteps: [50, 100]\ninterval: 300ms\nhealth_timeout: 2s\nkeep_old: false\n\
+                  analyse: { min_requests: 1, on_inconclusive: promote, alpha: 0.000001 }\n";
+    bench.write("web", "compose.yaml", "one");
+    bench.write("web", "deploy.yaml", canary);
+    let file = format!("{}{}", bench.watch(""), bench.service_in("web", &["main", "next"]).await);
+    let proxy = Tidegate::start(&file).await;
+    answers(&proxy, "web", "one").await;
+    over(&proxy, 1).await;
+    let crowd = Crowd::asking(proxy.public(), 2, &Sent::new("GET", "/web"));
+    crowd.more(5).await;
+    let target = proxy.service("web").await["stable"].as_str().unwrap().to_owned();
+    let next = if target == "main" { "next" } else { "main" };
+    bench.write("web", "compose.yaml", "two");
+    let all = over(&proxy, 2).await;
+    assert_eq!(
+        all.iter().map(|deployment| deployment["state"].as_str().unwrap()).collect::<Vec<_>>(),
+        ["succeeded"; 2]
+    );
+    assert!(all.iter().any(|deployment| deployment["strategy"] == "canary"), "{all:#?}");
+    let events = proxy.done("GET", "/api/events?limit=1000", None).await;
+    let shares: Vec<_> = events.as_array().unwrap().iter().filter_map(|event| event["to"][next].as_f64()).collect();
+    assert_eq!(shares, [50.0, 100.0]);
+    answers(&proxy, "web", "two").await;
+
+    bench.write("web", "compose.yaml", "bad");
+    let all = over(&proxy, 3).await;
+    let back = all.iter().find(|deployment| deployment["state"] == "rolled-back").unwrap();
+    assert_eq!(back["why"]["kind"], "health", "{back:#}");
+    let outcomes = crowd.stop().await;
+    assert_eq!(outcomes.failed(), 0);
+    assert!(outcomes.of("one") > 0 && outcomes.of("two") > 0);
+    answers(&proxy, "web", "two").await;
+}
+
+#[tokio::test]
+async fn a_block_in_the_compose_file_makes_it_blue_green_and_a_death_while_it_is_watched_takes_it_back() {
+    let bench = Bench::new();
+    let block = |watch: &str| {
+        format!("deploy: true\nmethode: blue-green\nwatch: {watch}\nhealth_timeout: 10s\ntest:\n  option1: hello")
+    };
+    bench.write("web", "compose.yaml", &compose(&block("200ms"), "one"));
+    let file = format!("{}{}", bench.watch(""), bench.service_in("web", &["main", "next"]).await);
+    let mut proxy = Tidegate::start(&file).await;
+    answers(&proxy, "web", "one").await;
+    over(&proxy, 1).await;
+    let crowd = Crowd::asking(proxy.public(), 2, &Sent::new("GET", "/web"));
+    bench.write("web", "compose.yaml", &compose(&block("200ms"), "two"));
+    let all = over(&proxy, 2).await;
+    assert!(all.iter().any(|deployment| deployment["strategy"] == "blue-green"), "{all:#?}");
+    answers(&proxy, "web", "two").await;
+    assert_eq!(crowd.stop().await.failed(), 0);
+
+    bench.write("web", "compose.yaml", &compose(&block("10m"), "three"));
+    answers(&proxy, "web", "three").await;
+    let newest = deployments(&proxy).await.iter().map(|d| d["id"].as_str().unwrap().to_owned()).max().unwrap();
+    proxy.does(&newest, "analyse").await;
+    // The proxy's own death in between changes nothing of it.
+    proxy.kill_and_restart().await;
+    proxy.does(&newest, "analyse").await;
+    let stable = proxy.service("web").await["stable"].as_str().unwrap().to_owned();
+    bench.programs.kill("web", &stable);
+    proxy.reaches(&newest, "rolled-back").await;
+    answers(&proxy, "web", "two").await;
+    looked(&proxy).await;
+    assert_eq!(deployments(&proxy).await.len(), 3, "it waits until the files change");
+    let labels = fs::read_to_string(bench.programs.path("labels")).unwrap();
+    assert_eq!(labels.lines().collect::<Vec<_>>(), ["one hello", "two hello", "three hello"]);
 }
 
 #[tokio::test]

@@ -66,8 +66,7 @@ impl<'a> Builder<'a> {
         let stable = around.service.wanted.stable.clone();
         let to = target(spec, wanted, around)?;
         let running = around.memory.running.contains_key(&to);
-        // Where main is not there, the first version becomes main where it is: there is nothing that it could shadow.
-        let takes_over = matches!(spec.strategy, Strategy::Shadow(_)) && !running && main_is_gone(around);
+        let takes_over = !running && finds_no_main(spec, around);
         let from = if takes_over { to.clone() } else { stable };
         if to == from
             && running
@@ -467,6 +466,31 @@ impl<'a> Builder<'a> {
     pub(super) fn is_first(&self) -> bool {
         self.to == self.from && !self.spec.strategy.works_in_place()
     }
+}
+
+/// Whether the first version becomes main where it is, since there is no other.
+fn finds_no_main(spec: &DeploymentSpec, around: Around<'_>) -> bool {
+    match spec.strategy {
+        // There is nothing that it could shadow.
+        Strategy::Shadow(_) => main_is_gone(around),
+        // It would wait for requests to a version that never was. One that is only down is worth all caution.
+        Strategy::Canary { .. } | Strategy::BlueGreen { .. } => main_is_gone(around) && !main_ever_answered(around),
+        Strategy::Simple
+        | Strategy::Blind
+        | Strategy::Recreate
+        | Strategy::RollingUpdate(_)
+        | Strategy::ZeroDowntime(_)
+        | Strategy::AbTesting { .. }
+        | Strategy::Custom { .. } => false,
+    }
+}
+
+/// Whether main is remembered as healthy, or anything was ever deployed.
+fn main_ever_answered(around: Around<'_>) -> bool {
+    let stable = &around.service.wanted.stable;
+    let up = |health| matches!(health, Health::Healthy | Health::Suspect);
+    let seen = around.memory.health.iter().any(|entry| entry.target == *stable && up(entry.health));
+    seen || !around.memory.running.is_empty()
 }
 
 /// Whether a service has no main: nobody started one, and nothing answers.

@@ -2,11 +2,12 @@ use super::compile;
 use crate::{
     change::fixtures::target,
     deploy::{
-        memory::{Note, ServiceMemory},
+        memory::{HealthEntry, Note, ServiceMemory},
         plan::Around,
         step::{HookStep, Step, Version},
         testing::{Rig, Script, environment, id, service, sketch, sketch_undo, spec_of, world},
     },
+    health::Health,
 };
 
 fn check(json: &str, steps: &[&str]) {
@@ -280,6 +281,39 @@ fn the_first_version_of_a_service_skips_every_caution() {
         r#"{"strategy":"canary","service":"web","to":"green","version":"1"}"#,
         &["install web/green 1", "start web/green 1", "verify web/green*3", "traffic web: green 100 %"],
     );
+}
+
+#[test]
+fn where_nothing_ever_answered_the_first_version_needs_no_caution_in_whatever_target() {
+    let entry = |health| HealthEntry {
+        at_unix_ms: 1,
+        target: target("green"),
+        endpoint: crate::change::fixtures::endpoint("10.0.0.1:80"),
+        version: None,
+        health,
+        reason: "probe".into(),
+    };
+    for strategy in ["canary", "blue-green"] {
+        let json = format!(r#"{{"strategy":"{strategy}","service":"web","to":"v3","version":"1"}}"#);
+        let begins = |main: Health, seen: Option<Health>| {
+            let mut rig = Rig::new(Script::default());
+            let mut web = crate::ServiceState::clone(&rig.world.state.services["web"]);
+            web.health.get_mut("green").unwrap().values_mut().for_each(|health| *health = main);
+            rig.world.state.services.insert(service("web"), web.into());
+            rig.memory.entry(service("web")).or_default().health.extend(seen.map(entry));
+            let plan = rig.compile(&id(1), &spec_of(&json)).unwrap();
+            assert_eq!(sketch(&plan)[..2], ["install web/v3 1", "start web/v3 1"], "{json}");
+            sketch(&plan)[3..].to_vec()
+        };
+        let careless = ["traffic web: v3 100 %"];
+        assert_eq!(begins(Health::Unhealthy, None), careless, "{strategy}");
+        assert_eq!(begins(Health::Unhealthy, Some(Health::Unhealthy)), careless, "{strategy}");
+        for (main, seen) in
+            [(Health::Unhealthy, Some(Health::Healthy)), (Health::Healthy, None), (Health::Unknown, None)]
+        {
+            assert_ne!(begins(main, seen), careless, "{strategy}: main is {main:?}, and was {seen:?}");
+        }
+    }
 }
 
 #[test]
