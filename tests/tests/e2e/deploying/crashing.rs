@@ -232,14 +232,14 @@ impl Run {
 }
 
 /// Kills the proxy when its journal has so many new lines.
-struct Killer {
+pub(super) struct Killer {
     killed: Arc<AtomicBool>,
     stop: Arc<AtomicBool>,
     thread: Option<JoinHandle<()>>,
 }
 
 impl Killer {
-    fn start(proxy: &Tidegate, lines: usize) -> Self {
+    pub(super) fn start(proxy: &Tidegate, lines: usize) -> Self {
         let (killed, stop) = (Arc::<AtomicBool>::default(), Arc::<AtomicBool>::default());
         let (pid, path) =
             (Pid::from_raw(i32::try_from(proxy.pid()).unwrap()), proxy.dir().join("state/deployments.jsonl"));
@@ -259,12 +259,12 @@ impl Killer {
         Self { killed, stop, thread: Some(thread) }
     }
 
-    fn has_killed(&self) -> bool {
+    pub(super) fn has_killed(&self) -> bool {
         self.killed.load(Relaxed)
     }
 
     /// Kills no more.
-    fn stop(&mut self) {
+    pub(super) fn stop(&mut self) {
         self.stop.store(true, Relaxed);
         if let Some(thread) = self.thread.take() {
             let _ = thread.join();
@@ -279,22 +279,22 @@ impl Drop for Killer {
 }
 
 /// The whole lines of a file in the state directory.
-fn read(proxy: &Tidegate, file: &str) -> Vec<Value> {
+pub(super) fn read(proxy: &Tidegate, file: &str) -> Vec<Value> {
     let text = std::fs::read_to_string(proxy.dir().join("state").join(file)).unwrap();
     text.lines().filter_map(|line| serde_json::from_str(line).ok()).collect()
 }
 
 /// Counts lines that are added to a file.
-struct Lines(File);
+pub(super) struct Lines(File);
 
 impl Lines {
-    fn open(path: PathBuf) -> Self {
+    pub(super) fn open(path: PathBuf) -> Self {
         let mut lines = Self(File::open(path).unwrap());
         lines.more();
         lines
     }
 
-    fn more(&mut self) -> usize {
+    pub(super) fn more(&mut self) -> usize {
         let mut new = Vec::new();
         self.0.read_to_end(&mut new).unwrap();
         new.iter().filter(|byte| **byte == b'\n').count()

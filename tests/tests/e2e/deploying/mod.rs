@@ -6,6 +6,7 @@ mod blue_green;
 mod brackets;
 mod canary;
 mod crashing;
+mod crashing_brackets;
 mod hooks;
 mod in_place;
 mod refusing;
