@@ -117,7 +117,10 @@ impl ServiceMemory {
     pub fn note(&mut self, note: Note, now_unix_ms: u64) {
         match note {
             Note::Started(target, version) => {
-                self.running.insert(target, Running { version, since_unix_ms: now_unix_ms, kept: false });
+                // Whoever carries its service again after a rollback was not started anew: what was stopped is not here.
+                let same = self.running.get(&target).filter(|running| running.version == version);
+                let since_unix_ms = same.map_or(now_unix_ms, |running| running.since_unix_ms);
+                self.running.insert(target, Running { version, since_unix_ms, kept: false });
             }
             Note::Stopped(target) => {
                 self.running.remove(&target);
@@ -228,5 +231,21 @@ mod tests {
         assert_eq!(memory.bad_key("1"), Some("cc"));
         memory.note(Note::Started(TargetId::parse("blue").unwrap(), version("1", "aa")), 4);
         assert_eq!(memory.version("1").map(Version::key), Some("aa"), "the one that runs");
+    }
+
+    #[test]
+    fn a_version_runs_since_it_was_started_also_when_it_was_kept_meanwhile() {
+        let mut memory = ServiceMemory::default();
+        let blue = TargetId::parse("blue").unwrap();
+        let since = |memory: &ServiceMemory| memory.running[&blue].since_unix_ms;
+        memory.note(Note::Started(blue.clone(), version("1", "aa")), 4);
+        memory.note(Note::Kept(blue.clone(), version("1", "aa")), 5);
+        memory.note(Note::Started(blue.clone(), version("1", "aa")), 6);
+        assert_eq!((since(&memory), memory.running[&blue].kept), (4, false));
+        memory.note(Note::Started(blue.clone(), version("2", "bb")), 7);
+        assert_eq!(since(&memory), 7);
+        memory.note(Note::Stopped(blue.clone()), 8);
+        memory.note(Note::Started(blue.clone(), version("2", "bb")), 9);
+        assert_eq!(since(&memory), 9);
     }
 }
