@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize};
 use super::{
     evidence::{Evidence, Factor, Grid, finite_exp},
     ratio::{SampleRatio, SampleRatioJudgement},
-    rules::{Alpha, RulesError, millis},
+    rules::{Alpha, RulesError, millis, tenths},
     verdict::Verdict,
 };
 
@@ -323,7 +323,7 @@ impl Contest {
             return (Verdict::Pass, format!("{winner} beats every other: each evidence reached {threshold}"));
         }
         if self.elapsed < self.rules.duration {
-            return (Verdict::Running, format!("ran for {:?} of {:?}", self.elapsed, self.rules.duration));
+            return (Verdict::Running, format!("ran for {:?} of {:?}", tenths(self.elapsed), self.rules.duration));
         }
         let needed = self.rules.min_visitors;
         if let Some(few) = entrants.iter().find(|entrant| entrant.visitors < needed) {

@@ -246,3 +246,8 @@ impl From<Rules> for RulesText {
 pub(super) fn millis(duration: Duration) -> u64 {
     u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
 }
+
+/// A time for people, in whole tenths of a second: a tick comes a little late, and nobody asks how late in nanoseconds.
+pub(super) fn tenths(duration: Duration) -> Duration {
+    Duration::from_millis(millis(duration) / 100 * 100)
+}

@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize};
 
 use super::{
     evidence::{Evidence, Factor, Grid, finite_exp, ln_weighted_mean},
-    rules::{Against, Gate, Metric, Rules, millis},
+    rules::{Against, Gate, Metric, Rules, millis, tenths},
     verdict::{Judgement, MetricJudgement, Reached, Verdict},
 };
 
@@ -269,7 +269,7 @@ impl Analysis {
             return (Verdict::Running, "on guard: no window is open".to_owned());
         };
         if window.elapsed < window.needed {
-            let reason = format!("watched for {:?} of {:?}", window.elapsed, window.needed);
+            let reason = format!("watched for {:?} of {:?}", tenths(window.elapsed), window.needed);
             return (Verdict::Running, reason);
         }
         self.verdict_at_the_end(window, metrics)
@@ -302,7 +302,8 @@ impl Analysis {
             return (Verdict::Inconclusive, reason);
         }
         let (evidence, threshold) = (finite_exp(self.ln_evidence()), self.rules.alpha.threshold());
-        let reason = format!("nothing bad was shown in {:?}: evidence {evidence:.3} of {threshold}", window.elapsed);
+        let elapsed = tenths(window.elapsed);
+        let reason = format!("nothing bad was shown in {elapsed:?}: evidence {evidence:.3} of {threshold}");
         (Verdict::Pass, reason)
     }
 }

@@ -57,6 +57,9 @@ fn passes_only_when_the_time_is_over_and_nothing_bad_was_shown() {
     check(errors(), &[], Verdict::Running, "0ns of 15s");
     check(errors(), &[good(), good()], Verdict::Running, "10s of 15s");
     check(errors(), &[good(), good(), good()], Verdict::Pass, "nothing bad was shown in 15s");
+    let late = || Tick { length: FIVE_SECONDS + Duration::from_micros(1250), ..good() };
+    check(errors(), &[late(), late()], Verdict::Running, "10s of 15s");
+    check(errors(), &[late(), late(), late()], Verdict::Pass, "nothing bad was shown in 15s");
 }
 
 #[test]
