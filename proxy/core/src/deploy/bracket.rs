@@ -5,6 +5,7 @@ use std::{collections::BTreeMap, sync::Arc};
 use tidegate_config::{BracketId, ServiceId};
 
 use super::{
+    plan::no_service,
     spec::{DeploymentSpec, MemberSpec, SpecProblem, Strategy, Value, parse_members, parse_open},
     stage::{Stages, in_stage, named_stage},
 };
@@ -104,7 +105,7 @@ pub fn settle(
             member.service = staged;
         }
         let Some(service) = services.get(&member.service) else {
-            problems.push(problem(place(at, "service"), format!("there is no service {}", member.service)));
+            problems.push(problem(place(at, "service"), no_service(&member.service)));
             continue;
         };
         let targets = &service.wanted.targets;
@@ -189,6 +190,7 @@ mod tests {
         assert_eq!(members[0].service.as_str(), "dev.web");
         let paths: Vec<_> = problems.iter().map(|problem| problem.path.as_str()).collect();
         assert_eq!(paths, ["member[1].service", "member[2].to"]);
+        assert_eq!(problems[0].message, "there is no service moon: declare it in [service.moon]");
         let mut plain = parse_members(&value(r#"{"service":"web","to":"x","endpoints":["10.0.0.9:1"]}"#)).unwrap();
         assert_eq!(settle(&mut plain, None, &services, |_, key| key.to_owned()), []);
         assert_eq!(plain[0].service.as_str(), "web");

@@ -97,6 +97,12 @@ impl Retire {
     }
 }
 
+/// That there is no such service, and how there would be one: in a stage it has the stage in its name.
+pub(super) fn no_service(service: &ServiceId) -> String {
+    let quote = if service.as_str().contains('.') { "\"" } else { "" };
+    format!("there is no service {service}: declare it in [service.{quote}{service}{quote}]")
+}
+
 /// Compiles a deployment.
 ///
 /// # Errors
@@ -111,7 +117,7 @@ pub fn compile(
     for (at, member) in spec.members.iter().enumerate() {
         let path = if spec.members.len() == 1 { String::new() } else { format!("member[{at}].") };
         let found = match around.get(&member.service) {
-            None => Err(vec![("service", format!("there is no service {}", member.service))]),
+            None => Err(vec![("service", no_service(&member.service))]),
             Some(around) => build::Builder::new(id, spec, member, *around).and_then(strategy::build),
         };
         match found {

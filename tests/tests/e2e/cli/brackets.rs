@@ -71,6 +71,8 @@ async fn artifacts_are_brought_to_stages_as_in_the_guide() {
     let wrong = bench.tidegate("trigger configuration-change --stage nosuch --artifact a:1").await;
     assert_eq!(wrong.code, 1);
     assert!(wrong.err.contains("--stage: "), "{}", wrong.err);
+    let unknown = bench.tidegate("trigger configuration-change --stage hardening --artifact moon:1").await;
+    assert!(unknown.code == 1 && unknown.err.contains("declare it in [service.\"hardening.moon\"]"), "{unknown:?}");
 }
 
 #[tokio::test]

@@ -343,9 +343,9 @@ fn what_does_not_fit_the_services_is_refused_with_its_path() {
             &["to: service web has no target v9: give endpoints, or use blue, green, v3"][..],
         ),
         (
-            r#"{"strategy":"canary","member":[{"service":"nope"},{"service":"web","to":"v9"}]}"#,
+            r#"{"strategy":"canary","member":[{"service":"hardening.nope"},{"service":"web","to":"v9"}]}"#,
             &[
-                "member[0].service: there is no service nope",
+                "member[0].service: there is no service hardening.nope: declare it in [service.\"hardening.nope\"]",
                 "member[1].to: service web has no target v9: give endpoints, or use blue, green, v3",
             ],
         ),
