@@ -64,8 +64,7 @@ pub(super) async fn serve(connection: Connection, tcp: TcpStream) {
     let Some((transport, http2)) = handshake(&connection, tcp, newcomer).await else { return };
     let Connection { house, door, address, link } = connection;
     let mut stream = ClientStream::new(transport, Arc::clone(&link), house.shared.settings.limits.body_min_rate);
-    let http2 =
-        http2 || (door.h2c && security == Security::Clear && sends_preface(&mut stream, newcomer.deadline).await);
+    let http2 = http2 || (door.h2c && security == Security::Clear && sends_preface(&mut stream, newcomer, &link).await);
     let client = Client { listener: door.listener, worker: house.worker, address, security, link };
     if http2 {
         client.link.enter(Stage::Http2);
@@ -88,7 +87,7 @@ async fn handshake(connection: &Connection, tcp: TcpStream, newcomer: Newcomer) 
 }
 
 /// Whether the client speaks HTTP/2 with prior knowledge. Decides at the first byte that differs.
-async fn sends_preface(stream: &mut ClientStream, deadline: Instant) -> bool {
+async fn sends_preface(stream: &mut ClientStream, newcomer: Newcomer, link: &Link) -> bool {
     loop {
         let ahead = stream.ahead();
         if ahead.len() >= HTTP2_PREFACE.len() {
@@ -97,10 +96,14 @@ async fn sends_preface(stream: &mut ClientStream, deadline: Instant) -> bool {
         if !HTTP2_PREFACE.starts_with(ahead) {
             return false;
         }
-        match timeout_at(deadline, stream.read_ahead()).await {
-            Ok(Ok(1..)) => {}
-            // What is wrong will be found again, and answered, where a head is read.
-            Ok(Ok(0) | Err(_)) | Err(_) => return false,
+        let read = tokio::select! {
+            biased;
+            read = timeout_at(newcomer.deadline, stream.read_ahead()) => read,
+            () = newcomer.sent_away(link) => return false,
+        };
+        // What is wrong will be found again, and answered, where a head is read.
+        if !matches!(read, Ok(Ok(1..))) {
+            return false;
         }
     }
 }

@@ -23,10 +23,6 @@ const KEY: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/src/outbound/key.pem");
 const RENEWED_CERT: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/src/net/tests/renewed-cert.pem");
 const RENEWED_KEY: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/src/net/tests/renewed-key.pem");
 
-fn with_listener(text: &str, setting: &str) -> String {
-    text.replace("address = \"127.0.0.1:0\"", &format!("address = \"127.0.0.1:0\"\n{setting}"))
-}
-
 fn h2c(endpoints: &[&EndpointAddress], more: &str) -> Proxy {
     Proxy::run(&with_listener(&file("grace = \"30s\"", endpoints, more), "h2c = true"))
 }

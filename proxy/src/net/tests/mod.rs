@@ -158,6 +158,11 @@ pub(super) fn file(server: &str, endpoints: &[&EndpointAddress], more: &str) -> 
     )
 }
 
+/// That file, with more said of its listener.
+pub(super) fn with_listener(text: &str, setting: &str) -> String {
+    text.replace("address = \"127.0.0.1:0\"", &format!("address = \"127.0.0.1:0\"\n{setting}"))
+}
+
 /// An endpoint that answers everything with its name.
 pub(super) async fn named(name: &str) -> Scripted {
     Scripted::start(Script::Answer(answer(200, "", name))).await

@@ -57,6 +57,22 @@ async fn an_idle_data_plane_stops_at_once() {
 }
 
 #[tokio::test]
+async fn a_newcomer_that_says_nothing_is_not_waited_for_until_its_heads_deadline() {
+    let blue = named("blue").await;
+    let served = file("grace = \"5m\"\n[server.limits]\nheader_timeout = \"5m\"", &[&blue.address], "");
+    for listener in ["", "h2c = true"] {
+        let mut proxy = Proxy::run(&with_listener(&served, listener));
+        let mut silent = proxy.client().await;
+        let mut later = proxy.client().await;
+        later.write(GET).await;
+        later.answer().await;
+        proxy.enter(Phase::Stopping);
+        proxy.ended().await;
+        assert_eq!(silent.rest().await, Some(Vec::new()));
+    }
+}
+
+#[tokio::test]
 async fn a_request_that_runs_is_finished_before_the_end() {
     let mut slow = gated().await;
     let mut proxy = Proxy::run(&file("grace = \"30s\"", &[&slow.address], ""));
