@@ -44,6 +44,7 @@ fn all(spec: &DeploymentSpec) -> Vec<(String, &HookRun)> {
         ("pre_hook", &hooks.pre),
         ("post_hook", &hooks.post),
         ("rollback_hook", &hooks.rollback),
+        ("load", &hooks.load),
     ];
     let mut found: Vec<_> =
         around.into_iter().filter_map(|(path, run)| Some((path.to_owned(), run.as_ref()?))).collect();

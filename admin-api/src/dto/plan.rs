@@ -102,7 +102,8 @@ pub(super) fn text(step: &Step) -> String {
                 AnalyseMode::Watch => "taken back if something speaks against it",
                 AnalyseMode::Contest => "which variant is best",
             };
-            format!("{}: {what}", span(analyse.length))
+            let load = analyse.load.as_ref().map_or_else(String::new, |hook| format!(", while {} asks", program(hook)));
+            format!("{}: {what}{load}", span(analyse.length))
         }
         Step::Hook(hook) => format!(
             "{} for {} of {}, version {}, at most {}",

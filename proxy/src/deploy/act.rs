@@ -3,7 +3,7 @@
 //! Traffic is set at once, by the controller, and its outcome is known before anything else is done. Everything else
 //! runs beside the shell and answers when it is done. A deployment awaits one act at a time: when another check or drain
 //! begins, or traffic goes back, the one before is given up, since nobody waits for it. Commands of one deployment never
-//! overlap.
+//! overlap, but for the one that makes requests while an analysis lasts: nothing else waits for its end.
 
 use std::{
     collections::{BTreeMap, HashMap},
@@ -45,6 +45,8 @@ use crate::{
 
 /// Time between two times that what watches have found is kept.
 const CHECKPOINT: Duration = Duration::from_secs(10);
+/// How long commands that make requests get to end with the process: more than they are waited for before they are killed.
+const LOADS_END: Duration = Duration::from_secs(20);
 /// Deployments that are over and whose numbers are still shown.
 const SHOWN: usize = 100;
 
@@ -129,6 +131,8 @@ pub(crate) struct Hands {
     looking: HashMap<DeploymentId, AbortHandle>,
     /// The latest command of each deployment.
     commands: HashMap<DeploymentId, Running>,
+    /// The latest command of each deployment that makes requests for its analysis.
+    loads: HashMap<DeploymentId, Running>,
     /// What was in force before a deployment last changed its traffic: endpoints that are gone since still drain.
     before: HashMap<DeploymentId, Arc<Snapshot>>,
 }
@@ -149,6 +153,7 @@ impl Hands {
             kept: (Duration::ZERO, None),
             looking: HashMap::new(),
             commands: HashMap::new(),
+            loads: HashMap::new(),
             before: HashMap::new(),
         }
     }
@@ -161,9 +166,15 @@ impl Hands {
         self.looking.retain(|_, task| !task.is_finished());
     }
 
+    /// The commands among which one waits for the one before it.
+    fn row(&mut self, role: HookRole) -> &mut HashMap<DeploymentId, Running> {
+        if role == HookRole::Load { &mut self.loads } else { &mut self.commands }
+    }
+
     fn command(&mut self, id: &DeploymentId, op: u64, call: HookCall, of_earlier_life: Option<Process>) {
         let (kill, killed) = watch::channel(false);
-        let before = self.commands.remove(id);
+        let role = call.hook.role;
+        let before = self.row(role).remove(id);
         let (desk, id_of_task) = (Arc::clone(&self.tools.desk), id.clone());
         let (routing, signs) = (Arc::clone(&self.tools.routing), self.tools.signs.clone());
         let task = self.tools.handle.spawn(async move {
@@ -185,12 +196,14 @@ impl Hands {
             }
             input(&desk, id_of_task, Input::Done { op, outcome: Outcome::Hook(report) }).await;
         });
-        self.commands.insert(id.clone(), Running { op, kill, task });
-        self.commands.retain(|_, running| !running.task.is_finished());
+        let row = self.row(role);
+        row.insert(id.clone(), Running { op, kill, task });
+        row.retain(|_, running| !running.task.is_finished());
     }
 
     fn kill_command(&self, id: &DeploymentId, op: u64, process: Option<Process>) {
-        match (self.commands.get(id).filter(|running| running.op == op), process) {
+        let mut running = self.commands.get(id).into_iter().chain(self.loads.get(id));
+        match (running.find(|running| running.op == op), process) {
             (Some(running), _) => drop(running.kill.send(true)),
             (None, Some(process)) => drop(self.tools.handle.spawn(hook::end(process))),
             (None, None) => {}
@@ -206,6 +219,27 @@ impl Hands {
                 drop(handle.spawn(async move { drop(desk.messages().send(message).await) }));
             }
         })
+    }
+}
+
+impl Drop for Hands {
+    /// Nobody is judged any more by this process: it must not leave behind who makes requests for that.
+    fn drop(&mut self) {
+        let loads: Vec<_> = self.loads.drain().map(|(_, running)| running).collect();
+        if loads.is_empty() {
+            return;
+        }
+        for running in &loads {
+            // One that has ended hears nothing any more.
+            let _ = running.kill.send(true);
+        }
+        let ended = async {
+            for running in loads {
+                let _ = running.task.await;
+            }
+        };
+        // Its own patience ends each; this is for a system that does not end what it is told to.
+        let _ = self.tools.handle.block_on(async { tokio::time::timeout(LOADS_END, ended).await });
     }
 }
 

@@ -46,6 +46,7 @@ fn environment(spec: &EnvironmentSpec, named: BTreeMap<String, NamedHook>) -> En
             pre: run(pre_hook),
             post: run(post_hook),
             rollback: run(rollback_hook),
+            load: None,
             tests: Vec::new(),
         },
         named,

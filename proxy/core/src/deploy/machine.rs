@@ -8,6 +8,7 @@ mod back;
 mod call;
 mod command;
 mod forward;
+mod load;
 #[cfg(test)]
 mod properties;
 mod recover;
@@ -19,8 +20,8 @@ mod work;
 pub use call::{HookCall, variable};
 use tidegate_config::{ServiceId, TargetId};
 pub use types::{
-    Command, Deadline, Deployment, Doing, Effect, HookEnd, HookReport, Input, Judged, Outcome, PauseReason, Process,
-    Refusal, Retiring, Standing, State, Stepped, Undoing, Verdict, Why, WhyKind, Write,
+    Command, Deadline, Deployment, Doing, Effect, HookEnd, HookReport, Input, Judged, Load, LoadPhase, Outcome,
+    PauseReason, Process, Refusal, Retiring, Standing, State, Stepped, Undoing, Verdict, Why, WhyKind, Write,
 };
 
 use self::work::Work;
@@ -46,6 +47,7 @@ impl Deployment {
             winner: None,
             last_op: 0,
             retiring: None,
+            load: None,
             history: super::history::History::default(),
             latest: std::collections::BTreeMap::new(),
             created_unix_ms: now.unix_ms,
@@ -123,6 +125,9 @@ impl Work {
         if self.d.retiring.as_ref().is_some_and(|retiring| retiring.op == Some(op)) {
             return self.retired(outcome);
         }
+        if self.is_load(op) {
+            return self.load_ended(outcome);
+        }
         match &self.d.state {
             State::Running { at, doing: Doing::Act { op: awaited, .. } } if *awaited == op => {
                 let at = *at;
@@ -141,6 +146,9 @@ impl Work {
     }
 
     fn hook_started(&mut self, op: u64, started: Process) {
+        if self.is_load(op) {
+            return self.load_runs(started);
+        }
         let slot = match &mut self.d.state {
             State::Running { doing: Doing::Act { op: awaited, process, .. }, .. } if *awaited == op => process,
             State::RollingBack { doing, .. } if doing.op == op => &mut doing.process,

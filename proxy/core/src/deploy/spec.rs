@@ -293,6 +293,8 @@ pub struct Hooks {
     pub post: Option<HookRun>,
     /// Runs after everything was taken back.
     pub rollback: Option<HookRun>,
+    /// Makes requests while a version is judged.
+    pub load: Option<HookRun>,
     /// Test the new version before it gets traffic; with their kind.
     pub tests: Vec<TestHook>,
 }

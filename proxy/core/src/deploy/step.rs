@@ -157,6 +157,9 @@ pub struct Analyse {
     pub length: Duration,
     /// What an end without a verdict means.
     pub mode: AnalyseMode,
+    /// A command that makes requests as long as it lasts.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub load: Option<Box<HookStep>>,
 }
 
 /// What an analysis decides.
@@ -239,6 +242,8 @@ pub enum HookRole {
     Test(TestKind),
     /// Says whether a pause may end.
     Gate,
+    /// Makes requests while a version is judged.
+    Load,
     /// A step that was written by hand.
     Custom,
 }
@@ -302,6 +307,7 @@ impl HookRole {
             Self::Test(TestKind::Functional) => "functional test",
             Self::Test(TestKind::Performance) => "performance test",
             Self::Gate => "gate",
+            Self::Load => "load",
             Self::Custom => "hook",
         }
     }

@@ -11,7 +11,8 @@ use super::{
     environment::{Environment, NamedHook},
     ids::DeploymentId,
     machine::{
-        Command, Deployment, Effect, HookEnd, HookReport, Input, Judged, Outcome, State, Stepped, Verdict, Write,
+        Command, Deployment, Effect, HookEnd, HookReport, Input, Judged, Outcome, Process, State, Stepped, Verdict,
+        Write,
     },
     memory::ServiceMemory,
     plan::{Around, Plan, compile},
@@ -137,6 +138,8 @@ pub(super) struct Rig {
     pub(super) seen: Vec<String>,
     /// What was done, in words.
     pub(super) log: Vec<String>,
+    /// Commands that make requests.
+    pub(super) loads: BTreeSet<u64>,
     /// Borders so far, and the one at which the process dies.
     pub(super) borders: usize,
     pub(super) kill_at: Option<usize>,
@@ -157,6 +160,7 @@ impl Rig {
             checked: true,
             seen: Vec::new(),
             log: Vec::new(),
+            loads: BTreeSet::new(),
             borders: 0,
             kill_at: None,
         }
@@ -194,6 +198,7 @@ impl Rig {
     pub(super) fn restart(&mut self) {
         self.kill_at = None;
         self.queue.clear();
+        self.loads.clear();
         self.world.wait(7);
         self.log.push("-- restart".into());
         let journal = self.journal.clone().unwrap();
@@ -294,7 +299,8 @@ impl Rig {
                 self.border()?;
                 self.give(Input::Done { op, outcome })
             }
-            Effect::Hook { op, call, .. } => {
+            Effect::Hook { op, call, kill } => {
+                self.log.extend(kill.map(|process| format!("group {} ends", process.group)));
                 let hook = &call.hook;
                 let back = matches!(self.live.as_ref().unwrap().state, State::RollingBack { .. });
                 let replica = hook.replica.map(|n| format!("#{n}")).unwrap_or_default();
@@ -309,7 +315,17 @@ impl Rig {
                     known.filter(|((role, target), _)| *role == hook.role.name() && *target == hook.target.as_str());
                 let end = end.map(|(_, end)| end.clone()).next().unwrap_or(HookEnd::Exit(0));
                 self.border()?;
+                if hook.role == HookRole::Load && end == HookEnd::Exit(0) {
+                    // It goes on until somebody ends it.
+                    self.loads.insert(op);
+                    return self.give(Input::HookStarted { op, process: Process { group: 7, started: op } });
+                }
                 self.give(Input::Done { op, outcome: Outcome::Hook(HookReport { end, output: String::new() }) })
+            }
+            Effect::KillHook { op, .. } if self.loads.remove(&op) => {
+                self.log.push("load ends".into());
+                let report = HookReport { end: HookEnd::Killed, output: String::new() };
+                self.give(Input::Done { op, outcome: Outcome::Hook(report) })
             }
             Effect::Drain { op, drain } => {
                 self.log.push(format!("drain {:?}", drain.endpoints.keys().collect::<Vec<_>>()));

@@ -9,6 +9,7 @@ mod crashing;
 mod crashing_brackets;
 mod hooks;
 mod in_place;
+mod load;
 mod refusing;
 mod rolling;
 mod shadows;

@@ -211,7 +211,12 @@ impl Work {
             Step::Pause(_) | Step::Drain(_) => true,
             Step::Analyse(analyse) => analyse.mode != AnalyseMode::Contest,
             Step::Hook(hook) => match hook.role {
-                HookRole::Test(_) | HookRole::Post | HookRole::Save | HookRole::Custom | HookRole::Gate => true,
+                HookRole::Test(_)
+                | HookRole::Post
+                | HookRole::Save
+                | HookRole::Custom
+                | HookRole::Gate
+                | HookRole::Load => true,
                 HookRole::Start | HookRole::Stop | HookRole::Install | HookRole::Pre | HookRole::Rollback => false,
             },
             Step::Traffic { .. } | Step::Verify(_) | Step::Crown { .. } => false,

@@ -31,7 +31,7 @@ const ASK_AGAIN: Duration = Duration::from_secs(1);
 /// How long a change of traffic may take: it waits for the disk, and for nothing else.
 const RELEASE: Duration = Duration::from_secs(30);
 /// How often an analysis is extended before a person is asked.
-const EXTENSIONS: u32 = 3;
+pub(super) const EXTENSIONS: u32 = 3;
 
 impl Work {
     pub(super) fn execute(&mut self, plan: Plan) -> Result<(), Refusal> {
@@ -144,6 +144,7 @@ impl Work {
             | HookRole::Rollback
             | HookRole::Test(_)
             | HookRole::Gate
+            | HookRole::Load
             | HookRole::Custom => false,
         }
     }
@@ -165,14 +166,16 @@ impl Work {
         }
         self.d.latest.clear();
         self.d.standing.extensions = 0;
+        // Of the analysis before, if there is none between them.
+        self.end_load();
+        self.begin_load(at, analyse);
         self.window(at, analyse);
     }
 
     /// Opens a window of the watch.
     pub(super) fn window(&mut self, at: usize, analyse: &Analyse) {
         let op = self.next_op();
-        // The watch counts the time that it saw; this is only there for a watch that says nothing.
-        let until = Deadline::after(self.now, analyse.length.saturating_mul(2).saturating_add(GRACE * 2));
+        let until = Deadline::after(self.now, window_limit(analyse));
         self.d.state = State::Running { at, doing: Doing::Analyse { op, until, verdicts: BTreeMap::new() } };
         self.watch();
         self.act(Effect::Window { op, length: analyse.length, mode: analyse.mode });
@@ -350,6 +353,7 @@ impl Work {
             (AnalyseMode::Gate, OnInconclusive::Rollback, _) => self.fail(Why::new(WhyKind::Inconclusive, why)),
             (AnalyseMode::Gate, OnInconclusive::Extend, _) if self.d.standing.extensions < EXTENSIONS => {
                 self.d.standing.extensions += 1;
+                self.begin_load(at, &analyse);
                 self.window(at, &analyse);
             }
             (AnalyseMode::Gate, OnInconclusive::Extend, _) => paused(self),
@@ -466,6 +470,11 @@ impl Work {
     }
 }
 
+/// How long a window may take. The watch counts the time that it saw; this is only there for a watch that says nothing.
+pub(super) fn window_limit(analyse: &Analyse) -> Duration {
+    analyse.length.saturating_mul(2).saturating_add(GRACE * 2)
+}
+
 /// Whether promoting in full passes over a step.
 fn is_wait(step: &Step) -> bool {
     match step {
@@ -491,6 +500,7 @@ fn class(step: &Step) -> WhyKind {
             | HookRole::Post
             | HookRole::Rollback
             | HookRole::Gate
+            | HookRole::Load
             | HookRole::Custom => WhyKind::Hook,
         },
     }

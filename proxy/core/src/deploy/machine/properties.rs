@@ -5,8 +5,8 @@ use std::time::Duration;
 use proptest::prelude::*;
 
 use super::{
-    Command, Deployment, Doing, Effect, HookEnd, HookReport, Input, Outcome, Process, State, Stepped, Verdict, Write,
-    recover, step,
+    Command, Deployment, Doing, Effect, HookEnd, HookReport, Input, LoadPhase, Outcome, Process, State, Stepped,
+    Verdict, Write, recover, step,
 };
 use crate::{
     change::{ReleaseCause, fixtures::target},
@@ -20,7 +20,7 @@ const SPECS: [&str; 8] = [
     r#"{"strategy":"recreate","service":"web","version":"2","auto_rollback":false,"pre_hook":"pre"}"#,
     r#"{"strategy":"rolling-update","service":"web","to":"blue","max_unavailable":1,"batch_delay":"1s"}"#,
     r#"{"strategy":"blue-green","keep_old":"10m","member":[{"service":"web","to":"blue"},{"service":"shop","to":"v3"}]}"#,
-    r#"{"strategy":"canary","service":"web","to":"blue","steps":[1,50],"analyse":{"on_inconclusive":"extend"}}"#,
+    r#"{"strategy":"canary","service":"web","to":"blue","steps":[1,50],"analyse":{"on_inconclusive":"extend"},"load":"ask"}"#,
     r#"{"strategy":"ab-testing","service":"web","keep_old":false,"variant":["name=green,percentage=50","name=blue,percentage=50"]}"#,
     r#"{"strategy":"custom","service":"web","to":"v3","step":[{"set":10},{"gate":"gate"},{"pause":"manual"},{"analyse":"1m"},{"hook":"x"},{"set":100}],"analyse":{"on_fail":"pause","on_inconclusive":"promote"}}"#,
 ];
@@ -95,6 +95,7 @@ fn awaited(d: &Deployment) -> u64 {
     match &d.state {
         State::Running { doing: Doing::Act { op, .. }, .. } => *op,
         State::RollingBack { doing, .. } => doing.op,
+        State::Running { doing: Doing::Analyse { .. }, .. } => d.load.map_or(u64::MAX, |load| load.op),
         _ => d.retiring.as_ref().and_then(|retiring| retiring.op).unwrap_or(u64::MAX),
     }
 }
@@ -102,6 +103,9 @@ fn awaited(d: &Deployment) -> u64 {
 fn check(before: &Deployment, after: &Stepped) -> Result<(), TestCaseError> {
     let d = &after.deployment;
     let over = matches!(d.state, State::Succeeded | State::RolledBack { .. } | State::Failed { .. } | State::Cancelled);
+    let analyses = matches!(d.state, State::Running { doing: Doing::Analyse { .. }, .. });
+    let loads = d.load.is_some_and(|load| load.phase == LoadPhase::Running);
+    prop_assert!(analyses || !loads, "requests are made for nothing: {:?}", d.state);
     if d.is_active() {
         prop_assert!(d.wakes_at().is_some(), "every wait has a deadline: {:?}", d.state);
     }

@@ -25,6 +25,7 @@ impl Work {
                 retiring.until = Deadline::after(now, std::time::Duration::ZERO);
             }
         }
+        let load = self.d.load;
         match self.d.state.clone() {
             State::Pending | State::Succeeded | State::RolledBack { .. } | State::Failed { .. } | State::Cancelled => {}
             State::Paused { at, reason, until } => {
@@ -36,6 +37,10 @@ impl Work {
                 self.recover_step(at, doing);
             }
             State::RollingBack { doing, .. } => self.recover_undo(&doing),
+        }
+        // Only where its analysis goes on, another one has taken its place. Traffic that goes back comes first.
+        if let Some(load) = load {
+            self.forget_load(load);
         }
     }
 
@@ -62,6 +67,7 @@ impl Work {
             }
             (Doing::Analyse { .. }, Step::Analyse(analyse)) => {
                 self.how("the analysis goes on; the time without a proxy does not count");
+                self.load_again(&analyse, MAX_RUNS);
                 self.window(at, &analyse);
             }
             (Doing::Act { runs, until, .. }, Step::Traffic { services, .. }) => {

@@ -27,6 +27,7 @@ fn strategies() -> Vec<(&'static str, String)> {
         ("blue-green", one("blue-green", r#","pre_hook":"pre","test_hook":"smoke","keep_old":false"#)),
         ("blue-green for a while", one("blue-green", r#","keep_old":"10m""#)),
         ("canary", one("canary", r#","steps":[5,20,100],"post_hook":"tell""#)),
+        ("canary with load", one("canary", r#","steps":[5],"load":"ask""#)),
         (
             "canary to a new target",
             r#"{"strategy":"canary","service":"web","to":"v9","endpoints":["10.0.9.1:80"],"steps":[5]}"#.into(),
@@ -92,6 +93,7 @@ fn check_end(rig: &Rig, base: &str, what: &str) {
     for (hook, runs) in &rig.runs {
         assert!(*runs <= 2, "{what}: {hook} ran {runs} times: {:#?}", rig.log);
     }
+    assert_eq!(end.load, None, "{what}: {:#?}", rig.log);
     if let State::RolledBack { .. } = end.state {
         assert_eq!(rig.traffic(), base, "{what}: {:#?}", rig.log);
         assert!(end.undo.is_empty(), "{what}");

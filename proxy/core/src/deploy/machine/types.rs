@@ -45,6 +45,9 @@ pub struct Deployment {
     pub last_op: u64,
     /// Old versions that are still to be stopped after the success.
     pub retiring: Option<Retiring>,
+    /// The command that makes requests for the analysis.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub load: Option<Load>,
     /// What happened.
     pub history: History,
     /// What the analysis of each service said last.
@@ -199,6 +202,31 @@ pub struct Retiring {
     pub hooks: Vec<HookStep>,
     /// The act, once it has begun.
     pub op: Option<u64>,
+}
+
+/// A command that makes requests as long as an analysis lasts.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Load {
+    /// The act.
+    pub op: u64,
+    /// The step that it is for.
+    pub at: usize,
+    /// How often it was begun.
+    pub runs: u32,
+    /// Its process.
+    pub process: Option<Process>,
+    /// How far it is.
+    pub phase: LoadPhase,
+}
+
+/// How far a command is that makes requests.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum LoadPhase {
+    /// It makes them.
+    Running,
+    /// It was told to end.
+    Ending,
 }
 
 /// A process that a command runs in.

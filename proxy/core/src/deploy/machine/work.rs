@@ -33,6 +33,7 @@ impl Work {
     }
 
     pub(super) fn finish(mut self) -> Stepped {
+        self.end_stray_load();
         let fresh = self.d.history.fresh();
         if !fresh.is_empty() {
             self.effects.push(Effect::Tell(fresh));

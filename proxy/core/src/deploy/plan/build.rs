@@ -160,6 +160,7 @@ impl<'a> Builder<'a> {
             HookRole::Pre => (&own.pre, &usual.pre),
             HookRole::Post => (&own.post, &usual.post),
             HookRole::Rollback => (&own.rollback, &usual.rollback),
+            HookRole::Load => (&own.load, &usual.load),
             HookRole::Test(_) | HookRole::Gate | HookRole::Custom => return None,
         };
         own.as_ref().or(usual.as_ref())
@@ -180,7 +181,8 @@ impl<'a> Builder<'a> {
             | HookRole::Save
             | HookRole::Install
             | HookRole::Test(_)
-            | HookRole::Gate => true,
+            | HookRole::Gate
+            | HookRole::Load => true,
             HookRole::Pre | HookRole::Post | HookRole::Rollback | HookRole::Custom => false,
         };
         let previous = if *target == self.from && *version != self.version { Some(&self.version) } else { None };
@@ -194,7 +196,18 @@ impl<'a> Builder<'a> {
             replica,
             timeout,
             idempotent: idempotent.unwrap_or(repeatable),
-            on_failure: if role == HookRole::Post { OnHookFailure::Report } else { OnHookFailure::Fail },
+            on_failure: match role {
+                HookRole::Post | HookRole::Load => OnHookFailure::Report,
+                HookRole::Start
+                | HookRole::Stop
+                | HookRole::Save
+                | HookRole::Install
+                | HookRole::Pre
+                | HookRole::Rollback
+                | HookRole::Test(_)
+                | HookRole::Gate
+                | HookRole::Custom => OnHookFailure::Fail,
+            },
         }
     }
 
@@ -421,7 +434,8 @@ impl<'a> Builder<'a> {
     }
 
     pub(super) fn analyse(&mut self, length: Duration, mode: AnalyseMode) {
-        self.push(Task::Evaluation, Step::Analyse(Analyse { length, mode }), Vec::new());
+        let load = self.known(HookRole::Load, &self.to, &self.version, None).map(Box::new);
+        self.push(Task::Evaluation, Step::Analyse(Analyse { length, mode, load }), Vec::new());
     }
 
     pub(super) fn pause(&mut self, pause: Pause) {

@@ -69,7 +69,9 @@ pub(super) fn zip(members: Vec<Built>) -> Plan {
 /// Commands that a deployment runs once, however many services it has.
 fn is_common(role: HookRole) -> bool {
     match role {
-        HookRole::Pre | HookRole::Post | HookRole::Rollback | HookRole::Test(_) | HookRole::Custom => true,
+        HookRole::Pre | HookRole::Post | HookRole::Rollback | HookRole::Test(_) | HookRole::Load | HookRole::Custom => {
+            true
+        }
         HookRole::Start | HookRole::Stop | HookRole::Save | HookRole::Install | HookRole::Gate => false,
     }
 }

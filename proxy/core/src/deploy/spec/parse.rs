@@ -20,7 +20,7 @@ use super::{
 use crate::deploy::watch::Statuses;
 
 /// Keys that belong to some strategies only.
-const STRATEGY_KEYS: [&str; 15] = [
+const STRATEGY_KEYS: [&str; 16] = [
     "percentage",
     "steps",
     "interval",
@@ -36,7 +36,10 @@ const STRATEGY_KEYS: [&str; 15] = [
     "variants",
     "mirror",
     "step",
+    "load",
 ];
+/// Strategies that judge the new version.
+const JUDGING: [&str; 4] = ["blue-green", "canary", "ab-testing", "custom"];
 /// Keys of the only service of a deployment.
 const SINGLE: [&str; 8] = ["service", "app_name", "to", "target", "version", "image", "artifact", "endpoints"];
 /// Keys of several services.
@@ -145,7 +148,7 @@ fn deployment(
         project: t.get(&["project"], |node| node.text().map(str::to_owned)),
         stage: t.get(&["stage"], |node| node.text().map(str::to_owned)),
         members,
-        hooks: hooks(t),
+        hooks: hooks(t, named),
         pre_order: t.get(&["pre_order"], pre_order).unwrap_or_default(),
         health: health(t, named),
         drain: t.get(&["drain_timeout"], |node| node.duration_or_seconds()),
@@ -483,7 +486,7 @@ fn endpoint(node: Node<'_>) -> Option<EndpointSpec> {
     Some(EndpointSpec { address: address?, weight })
 }
 
-fn hooks(t: &Table<'_>) -> Hooks {
+fn hooks(t: &Table<'_>, strategy: &str) -> Hooks {
     let of = |key: &str| t.get(&[key], hook);
     let mut tests = Vec::new();
     for (kind, keys) in [
@@ -504,6 +507,7 @@ fn hooks(t: &Table<'_>) -> Hooks {
         pre: of("pre_hook"),
         post: of("post_hook"),
         rollback: of("rollback_hook"),
+        load: JUDGING.contains(&strategy).then(|| of("load")).flatten(),
         tests,
     }
 }

@@ -155,3 +155,17 @@ fn what_makes_no_sense_is_refused() {
         assert_eq!(found.len(), 1, "{json}: {found:?}");
     }
 }
+
+#[test]
+fn load_is_a_command_of_strategies_that_judge() {
+    for (strategy, more) in [("canary", ""), ("blue-green", ""), ("custom", r#","step":[{"set":100}]"#)] {
+        let json = format!(r#"{{"strategy":"{strategy}","service":"web","load":["hey","-z","1h"]{more}}}"#);
+        let argv = ["hey", "-z", "1h"].map(str::to_owned).to_vec();
+        assert_eq!(read(&json).unwrap().hooks.load, Some(HookRun::Argv(argv)), "{strategy}");
+    }
+    for strategy in ["rolling-update", "recreate", "shadow"] {
+        let json = format!(r#"{{"strategy":"{strategy}","service":"web","load":"hey"}}"#);
+        let expected = format!("load: strategy {strategy} has no use for it: leave it out");
+        assert_eq!(read(&json), Err(vec![expected]), "{strategy}");
+    }
+}
