@@ -288,7 +288,8 @@ impl Work {
             // It asked for that, so it is no second attempt.
             Doing::Again { runs, last, .. } => self.again(at, runs, None, Some(last)),
             Doing::Act { op, process, .. } => {
-                if plan.step.command().is_some() {
+                // Where the deployment fails, that ends it, after the traffic.
+                if plan.step.command().is_some_and(|hook| hook.on_failure == OnHookFailure::Report) {
                     self.act(Effect::KillHook { op, process });
                 }
                 let why = format!("{}: there was no answer in time", plan.step.name());
