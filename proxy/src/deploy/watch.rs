@@ -119,7 +119,9 @@ impl Watch {
 impl Drop for Watch {
     fn drop(&mut self) {
         self.task.abort();
-        self.shared.services().values_mut().for_each(WatchedService::detach);
+        // It may be at work just now: what is gone it does not begin to count in again.
+        let mut services = std::mem::take(&mut *self.shared.services());
+        services.values_mut().for_each(WatchedService::detach);
     }
 }
 
