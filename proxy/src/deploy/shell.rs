@@ -213,6 +213,8 @@ impl Running {
                 Ok(Some(Message::Pause(pause))) => {
                     self.core.acts.leave();
                     if pause.blocking_rest() == Then::HandedOver {
+                        // The sinks are the new process's now: it waits until they are let go of here.
+                        drop(self.core.teller);
                         return refuse_all(queue);
                     }
                 }

@@ -63,7 +63,8 @@ pub(super) struct ControlSide {
     pub(super) failovers: FailoverHooks,
     pub(super) stacks: Stacks,
     pub(super) stats: Arc<ControlStats>,
-    pub(super) sinks: Arc<Sinks>,
+    /// None when another process tells them.
+    pub(super) sinks: Option<Arc<Sinks>>,
     pub(super) audit_thread: AuditThread,
     /// That the state directory is ours, if there is one.
     pub(super) lock: Option<File>,
@@ -140,7 +141,7 @@ impl ControlSide {
             failovers,
             stacks,
             stats: Arc::clone(&stats),
-            sinks,
+            sinks: Some(sinks),
             audit_thread,
             lock,
         };

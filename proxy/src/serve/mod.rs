@@ -182,7 +182,7 @@ impl Parts {
         let (stop, stopping) = watch::channel(Phase::Serving);
         let plane = net::start(&config, &shared, &stopping, left.sockets)?;
         let (upgrades, mut calls) = mpsc::channel(1);
-        let (side, face) = ControlSide::start(self, Served { shared, plane: &plane, seen }, upgrades)?;
+        let (mut side, face) = ControlSide::start(self, Served { shared, plane: &plane, seen }, upgrades)?;
 
         let reached = Up { listeners: plane.addresses().clone(), admin: listener.local_address() };
         for (listener, address) in &reached.listeners {
@@ -206,8 +206,10 @@ impl Parts {
         tracing::info!("shutting down: running requests may finish");
         let _ = stop.send(Phase::Stopping);
         if successor == Successor::Serves {
-            // Calls are for that one now.
+            // Calls are for that one now, and so are the sinks: it waits until they are let go of here.
             admin.stop();
+            let sinks = side.sinks.take();
+            drop(tokio::task::spawn_blocking(move || drop(sinks)));
         }
         End { plane, side, admin }.drain(&mut signals).await;
         tracing::info!("ended");

@@ -96,6 +96,23 @@ async fn a_running_request_finishes_in_the_process_that_began_it() {
 }
 
 #[tokio::test]
+async fn a_sink_is_told_by_the_new_process_while_the_one_before_still_has_requests() {
+    let (green, blue) = (Origin::start("green").await, Origin::start("blue").await);
+    let sink = "[[events.sink]]\nname = \"log\"\nfile = \"events.jsonl\"\n";
+    let mut proxy = Tidegate::start(&format!("{sink}{}", services(&green, &blue))).await;
+    green.set(Behaviour::Hang);
+    let public = proxy.public();
+    let running = tokio::spawn(async move { get(public, "/").await });
+    until("the request runs", || async { (green.count() == 1).then_some(()) }).await;
+    let old = proxy.upgrade().await;
+    let id = proxy.deploy(json!({ "strategy": "blue-green", "service": "web", "to": "blue" })).await;
+    let told = || std::fs::read_to_string(proxy.dir().join("events.jsonl")).unwrap_or_default().contains(&id);
+    until("the sink is told", || async { told().then_some(()) }).await;
+    assert!(Path::new(&format!("/proc/{old}")).exists(), "its requests need not be over");
+    running.abort();
+}
+
+#[tokio::test]
 async fn a_new_process_that_does_not_come_up_changes_nothing() {
     let (green, blue) = (Origin::start("green").await, Origin::start("blue").await);
     let proxy = Tidegate::start(&services(&green, &blue)).await;
