@@ -249,9 +249,9 @@ fn the_oldest_are_dropped_and_counted_when_a_sink_is_away_for_too_long() {
 fn a_command_gets_each_event_on_its_input_until_it_succeeds() {
     let bench = Bench::new();
     let (out, mark) = (bench.path("out"), bench.path("mark"));
-    // It fails the first time.
+    // It fails the first time. The lines come last: when they are seen, it may be ended.
     let script = format!(
-        "test -e {mark} || {{ touch {mark}; echo no; exit 1; }}; cat >> {out}; echo >> {out}; printf %s \"$TIDEGATE_EVENT\" > {mark}"
+        "test -e {mark} || {{ touch {mark}; echo no; exit 1; }}; printf %s \"$TIDEGATE_EVENT\" > {mark}; cat >> {out}; echo >> {out}"
     );
     let sinks =
         bench.start(&format!("[[events.sink]]\nname = \"mail\"\ncommand = [\"/bin/sh\", \"-c\", {script:?}]\n"));
