@@ -109,7 +109,8 @@ const DEPLOYMENT: [Key; 39] = [
 ];
 
 /// What some strategies take.
-const STRATEGIES: [Key; 13] = [
+const STRATEGIES: [Key; 14] = [
+    ("load", Command, "canary, blue-green, ab-testing, custom: makes requests as long as each analysis lasts"),
     ("percentage", Percent, "canary: the first share"),
     ("steps", Other, "canary: the shares, which rise, as a list or as \"20,50,100\""),
     ("interval", DurationOrSeconds, "canary: time of each share"),
