@@ -274,7 +274,7 @@ impl ServiceView {
                 preparing: state.preparation.as_ref().map(PreparingFailover::from),
             },
             mirrors: service.mirrors.iter().map(MirrorView::from).collect(),
-            sticky: service.sticky.as_ref().map(StickyView::from),
+            sticky: service.sticky.as_deref().map(StickyView::from),
             listeners,
             routes: service.spec.routes.iter().map(RouteView::from).collect(),
             differences: differences(&Wanted::declared(&service.spec), wanted),

@@ -13,8 +13,8 @@ use crate::{
     pool::Pools,
     route::{Routed, Router},
     rules::Rule,
-    sequence::SplitTable,
-    snapshot::{Endpoint, Mirror, Service, Snapshot, Target, TargetIdx},
+    sequence::{Sequences, SplitTable},
+    snapshot::{Endpoint, Mirror, Service, Snapshot, Sole, Target, TargetIdx},
     state::{Hold, ListenerOffer, ServiceState, State},
     stats::{EndpointStats, MirrorStats, ServiceStats, TargetStats},
 };
@@ -33,6 +33,7 @@ pub fn compile(state: &Arc<State>, previous: Option<&Snapshot>, workers: usize) 
     let mut same_routes = previous.is_some_and(|previous| {
         previous.state.listeners == state.listeners && previous.services.len() == state.services.len()
     });
+    let mut sequences = Sequences::new(workers);
     let mut services = Vec::with_capacity(state.services.len());
     for (id, now) in &state.services {
         while old.next_if(|((other, _), _)| *other < id).is_some() {}
@@ -44,7 +45,7 @@ pub fn compile(state: &Arc<State>, previous: Option<&Snapshot>, workers: usize) 
             }
             _ => {
                 let counters = Counters { before: before.map(|(_, service)| &**service), workers };
-                Arc::new(service(id, now, &flags, counters))
+                Arc::new(service(id, now, &flags, counters, &mut sequences))
             }
         });
     }
@@ -77,8 +78,9 @@ struct Counters<'a> {
 }
 
 impl<'a> Counters<'a> {
-    fn service(self) -> Arc<ServiceStats> {
-        self.before.map_or_else(|| Arc::new(ServiceStats::new(self.workers)), |service| Arc::clone(&service.stats))
+    fn service(self, sequences: &mut Sequences) -> Arc<ServiceStats> {
+        let new = || Arc::new(ServiceStats::new(self.workers, sequences.begin()));
+        self.before.map_or_else(new, |service| Arc::clone(&service.stats))
     }
 
     fn target_before(self, id: &TargetId) -> Option<&'a Target> {
@@ -104,7 +106,13 @@ impl<'a> Counters<'a> {
     }
 }
 
-fn service(id: &ServiceId, state: &ServiceState, flags: &FlagTable, counters: Counters<'_>) -> Service {
+fn service(
+    id: &ServiceId,
+    state: &ServiceState,
+    flags: &FlagTable,
+    counters: Counters<'_>,
+    sequences: &mut Sequences,
+) -> Service {
     let ServiceState { spec, wanted, .. } = state;
     let targets: Vec<_> = wanted.targets.iter().map(|(id, target)| self::target(id, target, state, counters)).collect();
     let at = |id: &TargetId| targets.binary_search_by(|target| target.id.cmp(id)).ok().map(|at| TargetIdx(at as u32));
@@ -121,11 +129,12 @@ fn service(id: &ServiceId, state: &ServiceState, flags: &FlagTable, counters: Co
             stats: counters.mirror(id),
         })
     });
-    let stats = counters.service();
-    let (rules, mirrors): (Vec<_>, Vec<_>) = (rules.collect(), mirrors.collect());
+    let stats = counters.service(sequences);
+    let (rules, mirrors): (Box<[_]>, Box<[_]>) = (rules.collect(), mirrors.collect());
     let mut asked = rules.iter().filter_map(Rule::flag).chain(mirrors.iter().filter_map(|mirror| mirror.flag.as_ref()));
     Service {
         id: id.clone(),
+        sole: Sole::new(&targets),
         asks_flags: asked.any(|check| matches!(check, FlagCheck::Open(_))),
         rules,
         split: SplitTable::new(weights, stable),
@@ -133,7 +142,7 @@ fn service(id: &ServiceId, state: &ServiceState, flags: &FlagTable, counters: Co
         overlay: state.overlay.as_ref().and_then(|overlay| Some((at(&overlay.to)?, overlay.share))),
         // What must be prepared first is no last resort before that.
         fallback: spec.failover.as_ref().filter(|p| p.hooks.before.is_none()).and_then(|policy| at(&policy.to)),
-        sticky: spec.sticky.clone(),
+        sticky: spec.sticky.clone().map(Box::new),
         salt: if wanted.salt.is_empty() { id.as_str().into() } else { wanted.salt.as_str().into() },
         mirrors,
         timeouts: spec.timeouts,

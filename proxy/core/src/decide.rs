@@ -212,7 +212,7 @@ pub(crate) fn decide_watched(
         service,
         head,
         draw,
-        key: service.sticky.as_ref().map(|sticky| Key::of(sticky, head, draw)),
+        key: service.sticky.as_deref().map(|sticky| Key::of(sticky, head, draw)),
         number: None,
         watcher,
     };
@@ -424,6 +424,9 @@ impl<'a, W: Watcher> Decision<'a, W> {
     }
 
     fn endpoint(&mut self, choice: Choice) -> Option<EndpointIdx> {
+        if let Some(only) = self.service.sole.of(choice.target) {
+            return Some(only);
+        }
         let target = self.service.target(choice.target)?;
         let [random, _] = self.draw.random;
         if target.available || choice.reason.reaches(target) {

@@ -52,6 +52,14 @@ impl Pools {
         Self { healthy: Pool::new(endpoints, Health::Healthy), suspect: Pool::new(endpoints, Health::Suspect) }
     }
 
+    /// The endpoint that is always chosen, as long as none was tried, if there is one.
+    pub(crate) fn only(&self) -> Option<EndpointIdx> {
+        match (&self.healthy, &self.suspect) {
+            (Pool::One(only), _) | (Pool::Empty, Pool::One(only)) => Some(*only),
+            (Pool::Many(_), _) | (Pool::Empty, Pool::Empty | Pool::Many(_)) => None,
+        }
+    }
+
     /// Whether nothing can be chosen.
     pub fn is_empty(&self) -> bool {
         matches!((&self.healthy, &self.suspect), (Pool::Empty, Pool::Empty))

@@ -6,7 +6,11 @@ use std::sync::atomic::{AtomicU32, Ordering::Relaxed};
 
 use tidegate_config::Weight;
 
-use crate::{hash::NUMBERS, snapshot::TargetIdx};
+use crate::{
+    hash::NUMBERS,
+    snapshot::TargetIdx,
+    stats::{Sharded, Worker},
+};
 
 /// Steps after which the sequence has visited every number once.
 pub const PERIOD: u32 = NUMBERS as u32;
@@ -30,6 +34,51 @@ pub fn advance(counter: &AtomicU32) -> u16 {
 /// The number that comes next, without going on.
 pub fn peek(counter: &AtomicU32) -> u16 {
     number_at(counter.load(Relaxed) % PERIOD)
+}
+
+/// Sequences whose counters share a worker's cache lines: as many as fill a shard.
+const BLOCK: usize = 32;
+
+/// Where the sequence of a service is, per worker.
+///
+/// The counters of many services lie side by side, so that a worker finds nearly all of them in its nearest caches. A
+/// clone counts on the same counters.
+#[derive(Debug, Clone)]
+pub struct Sequence {
+    block: Sharded<[AtomicU32; BLOCK]>,
+    at: u8,
+}
+
+impl Sequence {
+    /// The counter of a worker; workers beyond the number of shards share.
+    pub fn of(&self, worker: Worker) -> &AtomicU32 {
+        // Invariant: the index is taken modulo the length of the array.
+        #[expect(clippy::indexing_slicing, reason = "the index is taken modulo the length of the array")]
+        &self.block.of(worker)[usize::from(self.at) % BLOCK]
+    }
+}
+
+/// New sequences, all of them at their beginning.
+#[derive(Debug)]
+pub(crate) struct Sequences {
+    workers: usize,
+    spare: Vec<Sequence>,
+}
+
+impl Sequences {
+    /// Sequences for this many workers.
+    pub(crate) fn new(workers: usize) -> Self {
+        Self { workers, spare: Vec::new() }
+    }
+
+    /// One more.
+    pub(crate) fn begin(&mut self) -> Sequence {
+        self.spare.pop().unwrap_or_else(|| {
+            let block = Sharded::new(self.workers);
+            self.spare.extend((1..BLOCK as u8).rev().map(|at| Sequence { block: block.clone(), at }));
+            Sequence { block, at: 0 }
+        })
+    }
 }
 
 fn number_at(position: u32) -> u16 {

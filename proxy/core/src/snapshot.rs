@@ -1,11 +1,6 @@
 //! The compiled, immutable state that requests read. Each request reads exactly one.
 
-use std::{
-    collections::BTreeMap,
-    net::SocketAddr,
-    sync::{Arc, atomic::AtomicU32},
-    time::Duration,
-};
+use std::{collections::BTreeMap, net::SocketAddr, num::NonZeroU16, sync::Arc, time::Duration};
 
 use tidegate_config::{
     EndpointAddress, FailoverPolicy, Host, MirrorId, MirrorSpec, Retry, ServiceId, ServiceSpec, Sticky, TargetId,
@@ -18,9 +13,9 @@ use crate::{
     pool::Pools,
     route::Router,
     rules::Rule,
-    sequence::SplitTable,
+    sequence::{Sequence, SplitTable},
     state::{Generation, ListenerOffer, State},
-    stats::{EndpointStats, MirrorStats, ServiceStats, Sharded, TargetStats},
+    stats::{EndpointStats, MirrorStats, ServiceStats, TargetStats},
 };
 
 macro_rules! idx {
@@ -95,10 +90,10 @@ impl Snapshot {
 
 /// A service, compiled.
 ///
-/// In this order in memory: what every decision reads comes first and lies side by side, since with many services each
-/// decision finds its service outside the nearest caches.
+/// In this order in memory: what every decision reads fills the first two cache lines, since with many services each
+/// decision finds its service outside the nearest caches. A plain decision reads nothing else, but for its sequence.
 #[derive(Debug)]
-#[repr(C)]
+#[repr(C, align(64))]
 pub struct Service {
     /// From a draw or bucket to a target.
     pub split: SplitTable,
@@ -106,18 +101,20 @@ pub struct Service {
     pub overlay: Option<(TargetIdx, Weight)>,
     /// The stable target.
     pub stable: TargetIdx,
-    /// Targets in the order of their names.
-    pub targets: Vec<Target>,
     /// [`ServiceStats::sequence`], at hand.
-    pub sequence: Sharded<AtomicU32>,
+    pub sequence: Sequence,
+    /// Stickiness.
+    pub sticky: Option<Box<Sticky>>,
     /// Rules in order.
-    pub rules: Vec<Rule>,
+    pub rules: Box<[Rule]>,
+    /// Mirrors in the order of their names.
+    pub mirrors: Box<[Mirror]>,
+    /// The endpoints of targets that have just one to offer, at hand.
+    pub sole: Sole,
     /// Whether a rule or mirror asks who a request is from because of a flag.
     pub asks_flags: bool,
-    /// Mirrors in the order of their names.
-    pub mirrors: Vec<Mirror>,
-    /// Stickiness.
-    pub sticky: Option<Sticky>,
+    /// Targets in the order of their names.
+    pub targets: Vec<Target>,
     /// The salt of the sticky hash.
     pub salt: Arc<str>,
     /// The target of the failover policy: the last resort of a retry. `None` also where it must be prepared first.
@@ -134,6 +131,32 @@ pub struct Service {
     pub failover: Option<FailoverPolicy>,
     /// Counters.
     pub stats: Arc<ServiceStats>,
+}
+
+const _: () =
+    assert!(std::mem::offset_of!(Service, targets) <= 128, "what every decision reads fits in two cache lines");
+
+/// For each of the first targets of a service, if it is available and offers just one endpoint: that one.
+///
+/// A cache of what the targets say, so that most decisions need not read them.
+#[derive(Debug, Clone, Copy)]
+pub struct Sole([Option<NonZeroU16>; 3]);
+
+impl Sole {
+    pub(crate) fn new(targets: &[Target]) -> Self {
+        let mut targets = targets.iter();
+        Self([(); 3].map(|()| {
+            let only = targets.next().filter(|target| target.available)?.pools.only()?;
+            // One more than the index. Higher indices are left to the target.
+            NonZeroU16::new(u16::try_from(only.0).ok()?.wrapping_add(1))
+        }))
+    }
+
+    /// The endpoint of this target; `None`: its target must be asked.
+    pub fn of(&self, target: TargetIdx) -> Option<EndpointIdx> {
+        let Self(endpoints) = self;
+        endpoints.get(target.get()).copied().flatten().map(|above| EndpointIdx(u32::from(above.get()) - 1))
+    }
 }
 
 impl Service {

@@ -12,7 +12,7 @@ use std::{
 
 use serde::Serialize;
 
-use crate::deploy::watch::WatchSlot;
+use crate::{deploy::watch::WatchSlot, sequence::Sequence};
 
 /// Which worker thread a request runs on; also the shard that it counts in.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -68,7 +68,7 @@ impl<T: Default> Sharded<T> {
 #[derive(Debug)]
 pub struct ServiceStats {
     /// Per worker: where its low-discrepancy sequence is.
-    pub sequence: Sharded<AtomicU32>,
+    pub sequence: Sequence,
     /// Requests that run now.
     pub active: Sharded<AtomicU32>,
     /// Retries of sent requests that run now.
@@ -84,10 +84,10 @@ pub struct ServiceStats {
 }
 
 impl ServiceStats {
-    /// Zeroed counters for this many workers.
-    pub fn new(workers: usize) -> Self {
+    /// Zeroed counters for this many workers, and a sequence at its beginning.
+    pub fn new(workers: usize, sequence: Sequence) -> Self {
         Self {
-            sequence: Sharded::new(workers),
+            sequence,
             active: Sharded::new(workers),
             retrying: AtomicU32::new(0),
             retries_refused: AtomicU64::new(0),

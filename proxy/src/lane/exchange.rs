@@ -117,7 +117,7 @@ fn tell_flags(
         unix_s: shared.routing.now().unix_ms / 1000,
         pin_authorised: false,
     };
-    let who = Who::of(service.sticky.as_ref(), &seen, &route.forward.visitor);
+    let who = Who::of(service.sticky.as_deref(), &seen, &route.forward.visitor);
     let subject = Subject::Request { head: &seen, visitor: who.as_bytes() };
     headers::tell_flags(head, &route.snapshot.flags, &service.id, &target.id, &subject)
 }

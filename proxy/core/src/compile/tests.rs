@@ -7,6 +7,7 @@ use crate::{
     Health::{Healthy, Suspect, Unhealthy, Unknown},
     Plan, ServiceIdx,
     flags::FlagState,
+    pool::choose,
     stats::Worker,
     testing::{Request, Scene, at, flag_values, id, split, web},
 };
@@ -203,4 +204,27 @@ fn active_requests_are_summed_over_workers() {
     stats.active.of(Worker(0)).fetch_add(5, Relaxed);
     stats.active.of(Worker(1)).fetch_sub(2, Relaxed);
     assert_eq!(stats.active_now(), 3);
+}
+
+#[test]
+fn sole_endpoint_is_the_one_that_its_target_always_chooses() {
+    let all = [Healthy, Suspect, Unhealthy, Unknown];
+    let pairs = all.into_iter().flat_map(|first| all.map(|second| [first, second]));
+    for health in pairs {
+        let scene = Scene::new(&[("a", 1), ("b", 2), ("c", 1), ("d", 1)]).health("b", &health);
+        for scene in [scene.clone(), scene.drained("b")] {
+            let snapshot = scene.snapshot();
+            let service = web(&snapshot);
+            for (target, idx) in service.targets.iter().zip((0..).map(TargetIdx)) {
+                let chosen =
+                    |random: u64| choose(target, std::iter::empty(), random.wrapping_mul(0x9e37_79b9_7f4a_7c15));
+                let first = chosen(0);
+                let always = target.available && (1..100).all(|random| chosen(random) == first);
+                // Only the first three are at hand.
+                let expected = first.filter(|_| always && idx.get() < 3);
+                assert_eq!(service.sole.of(idx), expected, "{} with {health:?}", target.id);
+            }
+            assert_eq!(service.sole.of(TargetIdx(u32::MAX)), None);
+        }
+    }
 }

@@ -89,6 +89,20 @@ fn counter_that_threads_share_is_still_exact() {
 }
 
 #[test]
+fn no_two_sequences_or_workers_share_a_counter() {
+    let mut sequences = Sequences::new(2);
+    let all: Vec<_> = (0..3 * BLOCK).map(|_| sequences.begin()).collect();
+    let counters = || all.iter().flat_map(|sequence| [0, 1].map(|worker| sequence.of(Worker(worker))));
+    for (counter, count) in counters().zip(1..) {
+        counter.fetch_add(count, Relaxed);
+    }
+    assert!(counters().zip(1..).all(|(counter, count)| counter.load(Relaxed) == count));
+    // A clone, and a worker beyond the shards, count on what is there.
+    all[1].clone().of(Worker(2)).fetch_add(1, Relaxed);
+    assert_eq!(all[1].of(Worker(0)).load(Relaxed), 4);
+}
+
+#[test]
 fn every_weight_of_two_targets_has_exactly_its_numbers() {
     for points in 0..=NUMBERS {
         let table = table(&[points, NUMBERS - points], 1);

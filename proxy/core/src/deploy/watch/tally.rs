@@ -200,7 +200,7 @@ impl Tally {
     /// Zeroed counters for the targets of a service.
     pub fn new(lineup: Lineup, goal: Option<GoalMatch>, service: Option<&Service>) -> Self {
         let sticky = service.is_some_and(|service| service.sticky.is_some());
-        let workers = service.map_or(1, |service| service.sequence.iter().count());
+        let workers = service.map_or(1, |service| service.stats.active.iter().count());
         let pair = |(candidate, baseline)| Pair {
             candidate,
             baseline,
