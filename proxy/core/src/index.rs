@@ -1,67 +1,70 @@
-//! A flat hash index over texts: built once per snapshot, read by every request with one cache miss a probe.
+//! A flat hash table: built once per snapshot, read by every request with one cache miss a look-up.
 //!
 //! Its keys come from the configuration, so nobody outside can choose colliding ones, and a fast hash is enough.
 
 const ROUND: u64 = 0x9e37_79b9_7f4a_7c15;
 const FINAL: u64 = 0xd6e8_feb8_6659_fd93;
 
-/// From a hash to the numbers that were put in under it.
-#[derive(Debug, Default)]
-pub(crate) struct Index {
-    /// A power of two of slots, at most half of them taken.
-    slots: Box<[Slot]>,
+/// Entries by their hash. They lie in the slots themselves: a look-up reads nothing else.
+#[derive(Debug)]
+pub(crate) struct Index<E> {
+    /// None, or a power of two of them, at most half of them taken. An entry is in the first one from its hash on that
+    /// was free.
+    slots: Box<[Option<E>]>,
     taken: usize,
 }
 
-#[derive(Debug, Clone, Copy, Default)]
-struct Slot {
-    /// Upper half of the hash: nearly every wrong entry is passed over without a look at its text.
-    tag: u32,
-    /// The number plus one; zero: the slot is free.
-    number: u32,
-    /// What it leads to: known here already, so that the processor can go on with it before the text is compared.
-    value: u32,
+impl<E> Default for Index<E> {
+    fn default() -> Self {
+        Self { slots: Box::default(), taken: 0 }
+    }
 }
 
-impl Index {
-    /// Room for this many numbers.
-    pub(crate) fn with_capacity(numbers: usize) -> Self {
-        Self { slots: vec![Slot::default(); (numbers * 2).next_power_of_two()].into(), taken: 0 }
+impl<E> Index<E> {
+    /// Room for this many entries.
+    pub(crate) fn with_capacity(entries: usize) -> Self {
+        Self { slots: (0..(entries * 2).next_power_of_two()).map(|_| None).collect(), taken: 0 }
     }
 
-    /// Whether nothing was put in.
-    pub(crate) fn is_empty(&self) -> bool {
-        self.taken == 0
+    /// How many entries there are.
+    pub(crate) fn len(&self) -> usize {
+        self.taken
     }
 
-    /// Puts a number in, and what it leads to. There must be room for it.
-    pub(crate) fn insert(&mut self, hash: u64, number: u32, value: u32) {
-        let mask = self.slots.len() - 1;
-        for probe in 0..self.slots.len() {
-            if let Some(slot) = self.slots.get_mut((hash as usize).wrapping_add(probe) & mask)
-                && slot.number == 0
-            {
-                self.taken += 1;
-                *slot = Slot { tag: (hash >> 32) as u32, number: number.saturating_add(1), value };
-                return;
-            }
+    /// The entry under this hash that `is` the one.
+    pub(crate) fn find(&self, hash: u64, is: impl Fn(&E) -> bool) -> Option<&E> {
+        self.slots.get(self.position(hash, is)?)?.as_ref()
+    }
+
+    /// The entry under this hash that `is` the one, else a new one. `None` when there is no room for it.
+    pub(crate) fn find_or_insert(
+        &mut self,
+        hash: u64,
+        is: impl Fn(&E) -> bool,
+        new: impl FnOnce() -> E,
+    ) -> Option<&mut E> {
+        let slot = self.slots.get_mut(self.position(hash, is)?)?;
+        self.taken += usize::from(slot.is_none());
+        Some(slot.get_or_insert_with(new))
+    }
+
+    /// Makes room for one more entry.
+    pub(crate) fn reserve(&mut self, hash_of: impl Fn(&E) -> u64) {
+        if self.taken * 2 < self.slots.len() {
+            return;
+        }
+        let larger = Self::with_capacity(self.taken * 2 + 1);
+        let old = std::mem::replace(self, larger);
+        for entry in old.slots.into_iter().flatten() {
+            self.find_or_insert(hash_of(&entry), |_| false, || entry);
         }
     }
 
-    /// The first number under this hash that `is` the one, and what it leads to.
-    pub(crate) fn find(&self, hash: u64, is: impl Fn(u32) -> bool) -> Option<(u32, u32)> {
+    /// The slot of the entry that `is` the one, else the free one that it would be in.
+    fn position(&self, hash: u64, is: impl Fn(&E) -> bool) -> Option<usize> {
         let mask = self.slots.len().wrapping_sub(1);
-        let tag = (hash >> 32) as u32;
-        for probe in 0..self.slots.len() {
-            let slot = self.slots.get((hash as usize).wrapping_add(probe) & mask)?;
-            if slot.number == 0 {
-                return None;
-            }
-            if slot.tag == tag && is(slot.number - 1) {
-                return Some((slot.number - 1, slot.value));
-            }
-        }
-        None
+        let mut probes = (0..self.slots.len()).map(|probe| (hash as usize).wrapping_add(probe) & mask);
+        probes.find(|at| self.slots.get(*at).is_some_and(|slot| slot.as_ref().is_none_or(&is)))
     }
 }
 
@@ -95,29 +98,60 @@ fn fold(word: u64) -> u64 {
 mod tests {
     use super::*;
 
-    #[test]
-    fn every_number_is_found_under_its_own_hash() {
-        let texts: Vec<String> = (0..10_000).map(|n| format!("/service-{n}")).collect();
-        let mut index = Index::with_capacity(texts.len());
-        for (number, text) in texts.iter().enumerate() {
-            index.insert(mix(1, text.as_bytes()), number as u32, 7 * number as u32);
+    fn index_of(texts: &[String], mut index: Index<String>) -> Index<String> {
+        for text in texts {
+            index.reserve(|text| mix(1, text.as_bytes()));
+            index.find_or_insert(mix(1, text.as_bytes()), |other| other == text, || text.clone()).unwrap();
         }
-        for (number, text) in texts.iter().enumerate() {
-            let found = index.find(mix(1, text.as_bytes()), |at| texts[at as usize] == *text);
-            assert_eq!(found, Some((number as u32, 7 * number as u32)));
-        }
-        assert_eq!(index.find(mix(1, b"/absent"), |at| texts[at as usize] == "/absent"), None);
-        assert_eq!(Index::default().find(0, |_| true), None);
+        index
     }
 
     #[test]
-    fn numbers_under_one_hash_are_told_apart_by_their_text() {
-        let mut index = Index::with_capacity(3);
-        (0..3).for_each(|number| index.insert(7, number, number + 1));
-        for number in 0..3 {
-            assert_eq!(index.find(7, |at| at == number), Some((number, number + 1)));
+    fn every_entry_is_found_under_its_own_hash() {
+        let texts: Vec<String> = (0..10_000).map(|n| format!("/service-{n}")).collect();
+        for index in [Index::default(), Index::with_capacity(10), Index::with_capacity(texts.len())] {
+            let index = index_of(&texts, index);
+            assert_eq!(index.len(), texts.len());
+            for text in &texts {
+                assert_eq!(index.find(mix(1, text.as_bytes()), |other| other == text), Some(text));
+            }
+            assert_eq!(index.find(mix(1, b"/absent"), |other| other == "/absent"), None);
         }
-        assert_eq!(index.find(7, |at| at == 3), None);
+        assert_eq!(Index::<()>::default().find(0, |()| true), None);
+    }
+
+    #[test]
+    fn entries_under_one_hash_are_told_apart() {
+        // The last slot: the search goes on at the first.
+        for hash in [0, 7, u64::MAX] {
+            let mut index = Index::with_capacity(3);
+            for number in 0..3 {
+                assert_eq!(index.find_or_insert(hash, |other| *other == number, || number), Some(&mut { number }));
+            }
+            for number in 0..3 {
+                assert_eq!(index.find(hash, |other| *other == number), Some(&number));
+            }
+            assert_eq!(index.find(hash, |other| *other == 3), None);
+        }
+    }
+
+    #[test]
+    fn entry_that_is_there_is_not_inserted_again() {
+        let mut index = Index::with_capacity(2);
+        for new in ["first", "second"] {
+            assert_eq!(index.find_or_insert(5, |_| true, || new).copied(), Some("first"));
+        }
+        assert_eq!(index.len(), 1);
+    }
+
+    #[test]
+    fn full_index_refuses_another_entry() {
+        let mut index = Index::with_capacity(1);
+        for number in 0..2 {
+            assert!(index.find_or_insert(0, |_| false, || number).is_some());
+        }
+        assert_eq!(index.find_or_insert(0, |_| false, || 2), None);
+        assert_eq!(Index::default().find_or_insert(0, |_| false, || 2), None);
     }
 
     #[test]

@@ -69,40 +69,44 @@ impl Router {
 /// All routes of a listener.
 #[derive(Debug, Default)]
 struct Table {
-    /// Texts of all hosts and prefixes.
-    texts: Box<str>,
-    hosts: Vec<HostEntry>,
-    hosts_by_text: Index,
+    hosts: Index<HostEntry>,
     /// The host `*`.
-    any: Option<u32>,
+    any: Option<HostEntry>,
     /// Dots of the suffix that has the most: no longer suffix of a host is looked up. Zero: there are none.
     suffix_dots: usize,
-    routes: Vec<RouteEntry>,
-    routes_by_prefix: Index,
+    routes: Index<RouteEntry>,
 }
 
-#[derive(Debug, Clone, Copy)]
+/// Fills a cache line, as [`RouteEntry`] does: neither lies on two, and only a long text lies elsewhere.
+#[derive(Debug)]
+#[repr(align(64))]
 struct HostEntry {
-    text: Text,
-    /// The route of its `/`, which lies above every path.
-    root: Option<Found>,
+    text: Text<38>,
+    number: u32,
+    /// The route of its `/`, which lies above every path: its service, and its position there.
+    root: Option<(ServiceIdx, u32)>,
     /// Bit n: it has a route of n segments, at least one; the last bit stands for all deeper ones too.
     depths: u64,
 }
 
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug)]
+#[repr(align(64))]
 struct RouteEntry {
-    prefix: Text,
+    /// [`HostEntry::number`].
     host: u32,
+    prefix: Text<46>,
+    service: ServiceIdx,
     route: u32,
     strip: u16,
 }
 
-/// A part of [`Table::texts`].
-#[derive(Debug, Clone, Copy)]
-struct Text {
-    start: u32,
-    length: u32,
+const _: () = assert!(size_of::<Option<HostEntry>>() == 64 && size_of::<Option<RouteEntry>>() == 64, "one cache line");
+
+/// A text that lies in place when it has at most N bytes.
+#[derive(Debug)]
+enum Text<const N: usize> {
+    Near { length: u8, bytes: [u8; N] },
+    Far(Box<str>),
 }
 
 /// The bit that stands for this depth and all deeper ones.
@@ -111,28 +115,13 @@ const DEEP: u32 = 63;
 impl Table {
     fn new<'a>(services: impl Iterator<Item = (Routed<'a>, u32)> + Clone) -> Self {
         let count = services.clone().map(|(service, _)| service.routes.len()).sum();
-        let mut builder = Builder {
-            texts: String::new(),
-            table: Self {
-                hosts_by_text: Index::with_capacity(count),
-                routes_by_prefix: Index::with_capacity(count),
-                routes: Vec::with_capacity(count),
-                ..Self::default()
-            },
-        };
+        let mut table = Self { routes: Index::with_capacity(count), ..Self::default() };
         for (service, at) in services {
             for (route, position) in service.routes.iter().zip(0..) {
-                builder.add(route, ServiceIdx(at), position);
+                table.add(route, ServiceIdx(at), position);
             }
         }
-        let Builder { texts, mut table } = builder;
-        // Far fewer hosts than routes, perhaps: a small index stays in the caches.
-        let mut hosts = Index::with_capacity(table.hosts.len());
-        for (host, at) in table.hosts.iter().zip(0..).filter(|(_, at)| table.any != Some(*at)) {
-            hosts.insert(hash_of(host.text.of(&texts).unwrap_or_default()), at, at);
-        }
-        table.hosts_by_text = hosts;
-        Self { texts: texts.into(), ..table }
+        table
     }
 
     fn find(&self, host: &str, path: &str) -> Option<Found> {
@@ -151,50 +140,83 @@ impl Table {
                 dots -= 1;
             }
         }
-        self.any.and_then(|at| self.below(at, hash_of(ANY), path))
+        self.any.as_ref().and_then(|host| self.below(host, hash_of(ANY), path))
     }
 
     /// The route of a host or suffix by its text.
     fn under(&self, text: &str, path: &str) -> Option<Found> {
-        if self.hosts_by_text.is_empty() {
+        if self.hosts.len() == 0 {
             return None;
         }
         let hash = hash_of(text);
-        self.host(&self.texts, hash, text).and_then(|at| self.below(at, hash, path))
-    }
-
-    fn host(&self, texts: &str, hash: u64, text: &str) -> Option<u32> {
-        let is = |at: u32| self.hosts.get(at as usize).is_some_and(|host| host.text.of(texts) == Some(text));
-        self.hosts_by_text.find(hash, is).map(|(at, _)| at)
+        self.hosts.find(hash, |host| host.text.is(text)).and_then(|host| self.below(host, hash, path))
     }
 
     /// The deepest route of a host that a path lies below.
-    fn below(&self, host: u32, hash: u64, path: &str) -> Option<Found> {
-        let HostEntry { depths, root, .. } = *self.hosts.get(host as usize)?;
-        let mut best = root;
+    fn below(&self, host: &HostEntry, hash: u64, path: &str) -> Option<Found> {
+        let HostEntry { depths, root, number, .. } = *host;
+        let mut best = root.map(|(service, route)| Found { service, route, strip: 0 });
         let mut border = Border::first(hash);
         while depths >> border.bit() > 1 || depths >> DEEP == 1 {
             let Some(next) = border.next(path) else { break };
             border = next;
             if depths >> border.bit() & 1 == 1
                 && let Some(prefix) = path.get(..border.end)
-                && let Some(found) = self.route(&self.texts, border.hash, host, prefix)
+                && let Some(route) = self.routes.find(border.hash, |route| route.is(number, prefix))
             {
-                best = Some(found);
+                best = Some(Found { service: route.service, route: route.route, strip: route.strip });
             }
         }
         best
     }
 
-    fn route(&self, texts: &str, hash: u64, host: u32, prefix: &str) -> Option<Found> {
-        let is = |at: u32| {
-            self.routes
-                .get(at as usize)
-                .is_some_and(|route| route.host == host && route.prefix.of(texts) == Some(prefix))
+    fn add(&mut self, route: &RouteSpec, service: ServiceIdx, position: u32) {
+        let Some((host, hash)) = self.host(&route.host) else { return };
+        let prefix = canonical_prefix(&route.path);
+        let mut border = Border::first(hash);
+        while let Some(next) = border.next(&prefix) {
+            border = next;
+        }
+        let Border { depth, hash, .. } = border;
+        if depth == 0 {
+            host.root.get_or_insert((service, position));
+            return;
+        }
+        host.depths |= 1 << depth.min(DEEP);
+        let host = host.number;
+        let strip = if route.strip { u16::try_from(depth).unwrap_or(u16::MAX) } else { 0 };
+        let new = || RouteEntry { host, prefix: Text::new(&prefix), service, route: position, strip };
+        self.routes.find_or_insert(hash, |route| route.is(host, &prefix), new);
+    }
+
+    /// A host, which is new perhaps, and its hash.
+    fn host(&mut self, host: &RouteHost) -> Option<(&mut HostEntry, u64)> {
+        let text = match host {
+            RouteHost::Any => return Some((self.any.get_or_insert_with(|| HostEntry::new(ANY, 0)), hash_of(ANY))),
+            RouteHost::Suffix(suffix) => {
+                let suffix = suffix.to_ascii_lowercase();
+                let dots = suffix.bytes().filter(|byte| *byte == b'.').count();
+                self.suffix_dots = self.suffix_dots.max(dots);
+                suffix
+            }
+            RouteHost::Exact(host) => canonical_host(host),
         };
-        let (at, service) = self.routes_by_prefix.find(hash, is)?;
-        let RouteEntry { route, strip, .. } = *self.routes.get(at as usize)?;
-        Some(Found { service: ServiceIdx(service), route, strip })
+        self.hosts.reserve(|host| mix(0, host.text.as_bytes()));
+        let (hash, number) = (hash_of(&text), self.hosts.len() as u32 + 1);
+        let host = self.hosts.find_or_insert(hash, |host| host.text.is(&text), || HostEntry::new(&text, number))?;
+        Some((host, hash))
+    }
+}
+
+impl HostEntry {
+    fn new(text: &str, number: u32) -> Self {
+        Self { text: Text::new(text), number, root: None, depths: 0 }
+    }
+}
+
+impl RouteEntry {
+    fn is(&self, host: u32, prefix: &str) -> bool {
+        self.host == host && self.prefix.is(prefix)
     }
 }
 
@@ -235,75 +257,27 @@ impl Border {
     }
 }
 
-impl Text {
-    fn of(self, texts: &str) -> Option<&str> {
-        let start = self.start as usize;
-        texts.get(start..start + self.length as usize)
-    }
-}
-
-struct Builder {
-    texts: String,
-    table: Table,
-}
-
-impl Builder {
-    fn add(&mut self, route: &RouteSpec, service: ServiceIdx, position: u32) {
-        let (host, hash) = self.host(&route.host);
-        let prefix = canonical_prefix(&route.path);
-        let mut border = Border::first(hash);
-        while let Some(next) = border.next(&prefix) {
-            border = next;
-        }
-        let Border { depth, hash, .. } = border;
-        let strip = if route.strip { u16::try_from(depth).unwrap_or(u16::MAX) } else { 0 };
-        let found = Found { service, route: position, strip };
-        if depth == 0 {
-            if let Some(host) = self.table.hosts.get_mut(host as usize) {
-                host.root.get_or_insert(found);
+impl<const N: usize> Text<N> {
+    fn new(text: &str) -> Self {
+        let mut bytes = [0; N];
+        match (bytes.get_mut(..text.len()), u8::try_from(text.len())) {
+            (Some(near), Ok(length)) => {
+                near.copy_from_slice(text.as_bytes());
+                Self::Near { length, bytes }
             }
-            return;
-        }
-        if self.table.route(&self.texts, hash, host, &prefix).is_some() {
-            return;
-        }
-        let prefix = self.text(&prefix);
-        self.table.routes_by_prefix.insert(hash, self.table.routes.len() as u32, service.0);
-        self.table.routes.push(RouteEntry { prefix, host, route: position, strip });
-        if let Some(host) = self.table.hosts.get_mut(host as usize) {
-            host.depths |= 1 << depth.min(DEEP);
+            _ => Self::Far(text.into()),
         }
     }
 
-    fn host(&mut self, host: &RouteHost) -> (u32, u64) {
-        let text = match host {
-            RouteHost::Any => ANY.into(),
-            RouteHost::Suffix(suffix) => {
-                let suffix = suffix.to_ascii_lowercase();
-                let dots = suffix.bytes().filter(|byte| *byte == b'.').count();
-                self.table.suffix_dots = self.table.suffix_dots.max(dots);
-                suffix
-            }
-            RouteHost::Exact(host) => canonical_host(host),
-        };
-        let hash = hash_of(&text);
-        if let Some(at) = self.table.host(&self.texts, hash, &text) {
-            return (at, hash);
-        }
-        let next = self.table.hosts.len() as u32;
-        self.table.hosts_by_text.insert(hash, next, next);
-        let entry = HostEntry { text: self.text(&text), root: None, depths: 0 };
-        self.table.hosts.push(entry);
-        if matches!(host, RouteHost::Any) {
-            self.table.any = Some(next);
-        }
-        (next, hash)
+    fn is(&self, text: &str) -> bool {
+        self.as_bytes() == text.as_bytes()
     }
 
-    fn text(&mut self, text: &str) -> Text {
-        let start = self.texts.len() as u32;
-        self.texts.push_str(text);
-        Text { start, length: text.len() as u32 }
+    fn as_bytes(&self) -> &[u8] {
+        match self {
+            Self::Near { length, bytes } => bytes.get(..usize::from(*length)).unwrap_or_default(),
+            Self::Far(text) => text.as_bytes(),
+        }
     }
 }
 
