@@ -21,7 +21,7 @@ fn service(name: &str, path: &str, stable: &Origin, next: &Origin) -> String {
 [service.{name}]
 routes = [{{ path = "{path}" }}]
 stable = "stable"
-health = {{ path = "/health", interval = "200ms", timeout = "1s", fall = 1, rise = 1 }}
+health = {{ path = "/health", interval = "200ms", timeout = "5s", fall = 1, rise = 1 }}
 failover = {{ to = "next", failback = "auto" }}
 [[service.{name}.rule]]
 when = {{ header = {{ x-beta = "1" }} }}

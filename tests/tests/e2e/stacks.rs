@@ -72,7 +72,7 @@ impl Bench {
             let (running, good) = (self.programs.path("running"), self.programs.path("good"));
             format!("{script} = [{path:?}, {running:?}, {good:?}]\n")
         };
-        let health = r#"health = { path = "/health", interval = "200ms", timeout = "1s", fall = 1, rise = 1 }"#;
+        let health = r#"health = { path = "/health", interval = "200ms", timeout = "5s", fall = 1, rise = 1 }"#;
         let mut places = String::new();
         for target in targets {
             places.push_str(&self.programs.place(name, target, 1).await);

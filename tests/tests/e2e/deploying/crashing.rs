@@ -116,7 +116,7 @@ impl Run {
         let config = format!(
             "[server]\nthreads = 1\nstate_dir = \"state\"\n[admin]\nlisten = \"{admin}\"\n[listener.public]\n\
              address = \"{public}\"\n[hook.smoke]\nargv = [{smoke:?}]\n[service.web]\nstable = \"main\"\n\
-             health = {{ path = \"/health\", interval = \"200ms\", timeout = \"1s\", fall = 1, rise = 1 }}\n{}{}",
+             health = {{ path = \"/health\", interval = \"200ms\", timeout = \"5s\", fall = 1, rise = 1 }}\n{}{}",
             programs.commands(),
             targets.concat()
         );

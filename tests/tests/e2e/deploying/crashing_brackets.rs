@@ -46,7 +46,7 @@ impl Bench {
             let targets = [programs.place(service, "main", 1).await, programs.place(service, "next", 1).await];
             config.push_str(&format!(
                 "[service.{service}]\nroutes = [{{ path = \"/{service}\" }}]\nstable = \"main\"\n\
-                 health = {{ path = \"/health\", interval = \"200ms\", timeout = \"1s\", fall = 1, rise = 1 }}\n{}{}",
+                 health = {{ path = \"/health\", interval = \"200ms\", timeout = \"5s\", fall = 1, rise = 1 }}\n{}{}",
                 programs.commands(),
                 targets.concat()
             ));

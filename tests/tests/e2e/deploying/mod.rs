@@ -26,7 +26,7 @@ fn programs() -> Programs {
 }
 
 /// Checks that find out fast.
-const HEALTH: &str = r#"health = { path = "/health", interval = "200ms", timeout = "1s", fall = 1, rise = 1 }"#;
+const HEALTH: &str = r#"health = { path = "/health", interval = "200ms", timeout = "5s", fall = 1, rise = 1 }"#;
 
 /// A service `web` with stable `blue` and a target `green`, both in this process.
 fn web(blue: &Origin, green: &Origin) -> String {
